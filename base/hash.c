@@ -121,16 +121,17 @@ int sha256_file(const char *path, char out[SHA256_HEX], struct err *e)
     SHA2_CTX ctx;
     FILE *f = fopen(path, "rb");
     size_t n;
+    int why;
 
     if (!f)
         return err_set(e, EXIT_USAGE, "%s: cannot open: %s", path, strerror(errno));
     SHA256Init(&ctx);
     while ((n = fread(buf, 1, sizeof buf, f)) > 0)
         SHA256Update(&ctx, buf, n);
-    n = (size_t)ferror(f);
+    why = ferror(f) ? errno : 0;       /* fclose may change errno */
     fclose(f);
-    if (n)
-        return err_set(e, EXIT_USAGE, "%s: cannot read: %s", path, strerror(errno));
+    if (why)
+        return err_set(e, EXIT_USAGE, "%s: cannot read: %s", path, strerror(why));
     SHA256Final(digest, &ctx);
     hex(digest, out);
     return 0;

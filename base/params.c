@@ -76,8 +76,9 @@ static bool word_at(const char *words, int64_t i, char out[32])
     return true;
 }
 
+/* Sets one knob and its bit in *seen: the same knob twice is a slip of the pen, not a choice. */
 static int set_one(struct params *p, const char *owner, const char *key, const char *val,
-                   struct err *e)
+                   unsigned *seen, struct err *e)
 {
     const char *names[PARAMS_MAX];
     size_t n = knob_count(p->knob);
@@ -89,6 +90,9 @@ static int set_one(struct params *p, const char *owner, const char *key, const c
         names[i] = k->name;
         if (strcmp(k->name, key))
             continue;
+        if (*seen & 1u << i)
+            return err_set(e, EXIT_USAGE, "strategy part '%s': knob %s is given twice", owner, key);
+        *seen |= 1u << i;
         if (k->words) {
             for (int64_t j = 0; word_at(k->words, j, w); j++)
                 if (!strcmp(w, val)) {
@@ -118,6 +122,7 @@ int params_parse(struct params *p, const struct knob *table, const char *owner, 
                  struct err *e)
 {
     size_t n = knob_count(table);
+    unsigned seen = 0;
 
     if (n > PARAMS_MAX)
         abort();
@@ -138,7 +143,7 @@ int params_parse(struct params *p, const struct knob *table, const char *owner, 
             return err_set(e, EXIT_USAGE, "strategy part '%s': '%s': expected knob=value", owner,
                            part);
         *eq = 0;
-        if (set_one(p, owner, part, eq + 1, e))
+        if (set_one(p, owner, part, eq + 1, &seen, e))
             return -1;
     }
     return 0;

@@ -100,7 +100,7 @@ struct device_ops {
 
     void (*embed)(struct device *d, void *x /* [n, k] */, const struct weight *w, const uint32_t *tok,
                   uint32_t n);
-    /* x += delta if delta, then y = x / rms(x) * gain; x, y, delta [n, dim], gain [dim] */
+    /* x += delta if delta, then y = x / rms(x) * gain; x, y, delta [n, dim], gain [dim]; y may be delta */
     void (*norm)(struct device *d, void *y, void *x, const void *delta, const void *gain, uint32_t n,
                  uint32_t dim, float eps);
     void (*matmul)(struct device *d, void *y /* [m, n] */, const void *x /* [m, k] */,

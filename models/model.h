@@ -51,7 +51,6 @@ struct model {
 
 /* Reads a shape from models/shapes/NAME.json or a path to such a file. */
 int shape_load(struct model_shape *s, const char *name, struct err *e);
-const char *const *shape_names(struct arena *a);       /* NULL-ended, sorted; NULL when out of memory */
 
 /* fmt[layer * ROLE_N + role] names each matrix's format (head and embed: layer 0). */
 int  model_open(struct model *m, struct device *d, const struct model_shape *s,

@@ -37,6 +37,7 @@ struct request {
     uint32_t n_preempt;            /* times preempted                                        plan_preempt */
     uint64_t rank;                 /* scheduler's scratch                                    sched */
     struct request *next, *prev;   /* queue links                                            sched */
+    struct request *hold_next, *hold_prev; /* links of kv->holder                            kv_grow */
     void *replay;                  /* the loop's own record of this request                  replay */
 };
 
@@ -62,12 +63,16 @@ struct plan {
     uint32_t why[WHY_N];           /* waiting requests by reason; the sum must equal the waiting count */
     uint32_t n_preempt;            /* filled by plan_preempt */
     uint64_t wake_ns;              /* an empty plan may ask to be called again then; 0: no */
-    void *replay;
+    void (*on_preempt)(void *loop, struct request *r);     /* the loop's; may be NULL */
+    void *loop;
 };
 /* Adds a slice. Returns -1 (and adds nothing) when a limit would be passed or r lacks KV room. */
 int plan_add(struct plan *p, struct request *r, uint32_t n);
-/* Takes r's KV away for recompute: drops its blocks, n_kv = 0. The scheduler re-queues r. */
+/* Takes r's KV away for recompute: undoes its slice, drops its blocks, n_kv = 0. The scheduler re-queues r. */
 void plan_preempt(struct plan *p, struct kv *kv, struct request *r);
+/* Says why the n requests that still wait do. Behind a head that lacks KV room the others wait in order. */
+void plan_why(struct plan *p, enum why why, uint32_t n);
+static inline uint32_t plan_room(const struct plan *p) { return p->max_tok - p->n_tok; }
 
 /* ---- scheduler ---- */
 struct sched_env {
@@ -107,6 +112,7 @@ struct kv {
     struct kv_env env;
     void *self;                    /* zeroed state of ops->state_bytes */
     struct arena *arena;           /* lives as long as the run */
+    struct request *holder;        /* every request that holds blocks, kept by kv_grow and kv_drop */
 };
 struct kv_ops {
     const char *name, *about;
@@ -124,6 +130,7 @@ struct kv_ops {
     void (*drop)(struct kv *kv, struct request *r);        /* gives everything back; n_block = 0 */
     struct kv_count (*count)(const struct kv *kv);
 };
+/* What schedulers call. */
 int  kv_grow(struct kv *kv, struct request *r, uint32_t n_tok);
 void kv_drop(struct kv *kv, struct request *r);
 /* For managers: room for n block entries in r->block (taken from kv->arena, doubling). -1: no memory. */

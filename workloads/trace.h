@@ -1,8 +1,8 @@
 /* trace.h - a recorded or generated workload, serving-trace/1 in memory.
  *
- * Readers recognise a file by content: serving-trace/1 as JSON or JSONL, Azure 2023 CSV, Mooncake JSONL,
- * each possibly gzipped. Everything is checked before use; every refusal is one line in struct err
- * (up to 20 lines in trace_report for row errors). Nothing is dropped, sorted or clipped unless asked. */
+ * Readers recognise a file by content: serving-trace/1 as JSON or JSONL, Azure 2023 CSV, Mooncake
+ * JSONL, each possibly gzipped. Everything is checked before use; every refusal is one line in struct
+ * err (row errors: the first 20 in options.report). Nothing is dropped, sorted or clipped unless asked. */
 #ifndef WORKLOADS_TRACE_H
 #define WORKLOADS_TRACE_H
 
@@ -56,8 +56,8 @@ struct trace {
     double time_step_s;                /* 0: not known */
     struct slo slo;
     struct trace_req *req;             /* [n] */
-    uint32_t n;
-    char header_extra[1024];           /* choices made on reading: sorted, skipped, clipped, counted */
+    uint32_t n, cap;                   /* cap > 0: req is from malloc, and trace_free frees it */
+    char header_extra[1024];           /* "" or a JSON list: choices made on reading, counted */
     struct arena arena;
 };
 

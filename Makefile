@@ -1,0 +1,79 @@
+# Makefile - what people type. It only calls: the compiling is in .ci/compile.mk, the rest in .ci/ and in
+# build/servelab itself. Nothing is asked of the machine while this file is read, so that
+# `make deps experiment TRACE=chat.json` works where only make is installed.
+#
+# Variants, each with its own objects: CC=clang, SAN=1 (ASan and UBSan), DEBUG=1 (checks every step).
+# Others: WERROR=1, V=1 (show commands), CUDA=auto|yes|no.
+.NOTPARALLEL:
+.DEFAULT_GOAL := all
+SHELL = /bin/sh
+CUDA ?= auto
+
+# Where the variant's binaries are; .ci/compile.mk says the same.
+include .ci/variant.mk
+
+compile = +@$(MAKE) --no-print-directory -f .ci/compile.mk \
+	$(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc 2>/dev/null || echo 2))
+# Safe words for the shell from what was typed after make: spaces, quotes and $ stay as they are.
+typed = $(if $(filter command,$(firstword $(origin $1))),$(value $1))
+quote = '$(subst ','\'',$(1))'
+option = $(if $(call typed,$1),--$2 $(call quote,$(call typed,$1)))
+db = $(call option,DB,db)
+
+all: gen                 ## build the program: build/servelab
+	$(compile) bin
+
+help:                    ## this list
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo 'Variants: CC=clang  SAN=1 (ASan, UBSan)  DEBUG=1 (checks each step)  WERROR=1  V=1  CUDA=auto|yes|no'
+
+deps:                    ## install what is missing to build, test and plot (Debian, Ubuntu)
+	@.ci/deps
+
+deps-dev:                ## also what the checks of .ci/run need: clang, OpenMP, sanitizers
+	@.ci/deps dev
+
+experiment:              ## replay a trace: TRACE=chat.json [DEVICE= MODEL= STRATEGY= RATE= REPEATS= ...]
+ifeq ($(call typed,TRACE),)
+	@echo 'usage: make experiment TRACE=chat.json [DEVICE=sim|cpu|ref] [MODEL=name] [STRATEGY=a,b] [RATE=1,2]' >&2
+	@echo '       [PROFILE=h200] [LIMIT=n] [REPEATS=n] [SEED=n] [NAME=text] [DB=file] [KV=bytes] [SLO=ttft:200,tpot:50] [PACE=skip|wall]' >&2
+	@echo 'TRACE is a path or a file under workloads/; "build/servelab run --help" explains the rest.' >&2
+	@exit 2
+else
+	@$(MAKE) --no-print-directory all
+	@$(BIN) run $(call option,TRACE,trace) $(call option,DEVICE,device) $(call option,PROFILE,profile) \
+	    $(call option,MODEL,model) \
+	    $(call option,STRATEGY,strategy) $(call option,RATE,rate) $(call option,LIMIT,limit) \
+	    $(call option,REPEATS,repeats) $(call option,SEED,seed) $(call option,NAME,name) $(db) \
+	    $(call option,KV,kv) $(call option,SLO,slo) $(call option,PACE,pace)
+endif
+
+test: gen                ## run the tests: [FILTER=suite or suite/test]; TAP here, JUnit in build/junit.xml
+	$(compile) tests
+	@$(TEST_BIN) --junit build/junit.xml $(call quote,$(call typed,FILTER))
+
+layers:                  ## check who includes whom
+	@.ci/layers
+
+doctor: all              ## what was built and what this machine can run
+	@$(BIN) doctor
+
+bench: all               ## measure kernels against the machine's roof
+	@$(BIN) bench
+
+plots: all               ## draw the figures of the recorded runs: [DB=]
+	@$(BIN) plot $(db)
+
+report: all              ## write the self-contained report: [DB=]
+	@$(BIN) report $(db)
+
+trace: all               ## describe a trace: TRACE=chat.json
+	@$(BIN) trace info $(call quote,$(call typed,TRACE))
+
+clean:                   ## remove everything that was built (recorded runs stay)
+	rm -rf build
+
+gen:
+	@CUDA='$(CUDA)' .ci/gen
+
+.PHONY: all help deps deps-dev experiment test layers doctor bench plots report trace clean gen

@@ -1,0 +1,33 @@
+/* live.h - the loop's own record of a request in flight, and its row when it ends. */
+#ifndef HARNESS_LIVE_H
+#define HARNESS_LIVE_H
+
+#include "harness/replay.h"
+
+struct live {
+    struct request r;                  /* what strategies see */
+    struct live *next_free;
+    uint32_t active_index;             /* where it stands in the loop's list */
+    uint64_t stamp;                    /* step in which it was planned last: nobody twice in a plan */
+    uint64_t arrive_ns, injected_ns, admitted_ns, first_ns, last_ns;   /* NEVER: not yet */
+    uint64_t preempted_at;             /* NEVER: it is not preempted now */
+    uint64_t preempted_ns, prefill_preempted_ns, itl_max_ns;
+    uint32_t high_kv, recomputed;      /* most tokens it ever had resident; run again since */
+    uint32_t slot;                     /* batch slot, for the timeline */
+    uint32_t *out, *delta_us;          /* [in->n_out] each, or NULL */
+    uint64_t hash;
+};
+
+#define NEVER UINT64_MAX
+enum { NO_SLOT = UINT32_MAX };
+
+/* Recycles records: memory follows the requests in flight, not the length of the trace. */
+struct live_pool { struct live *free; struct live **all; size_t n_all, cap; };
+
+struct live *live_get(struct live_pool *p, bool with_tokens, bool with_deltas, uint32_t n_out);
+void live_put(struct live_pool *p, struct live *l);
+void live_pool_free(struct live_pool *p);
+int live_record(const struct live *l, const struct trace *t, struct recorder *rec, const char *status,
+                const char *reason, bool with_hash, struct err *e);
+
+#endif

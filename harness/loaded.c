@@ -1,0 +1,89 @@
+#include "harness/loaded.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int loaded_open(struct loaded_set *s, struct device *d, const struct model_shape *shape,
+                uint64_t seed, struct err *e)
+{
+    memset(s, 0, sizeof *s);
+    s->dev = d;
+    s->shape = *shape;
+    return source_synth(&s->source, &s->shape, seed, &s->arena, e);
+}
+
+static uint64_t bytes_open(const struct loaded_set *s)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < s->n; i++)
+        sum += s->slot[i].is_open ? s->slot[i].model.weight_bytes : 0;
+    return sum;
+}
+
+/* Formats are compared by name: two precisions with one name and equal knobs are one model. */
+static void close_others(struct loaded_set *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (s->slot[i].is_open) {
+            model_close(&s->slot[i].model);
+            s->slot[i].is_open = false;
+        }
+}
+
+static struct loaded *slot_for(struct loaded_set *s, const char *prec, struct err *e)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (!strcmp(s->slot[i].prec, prec))
+            return &s->slot[i];
+    if (s->n % 16 == 0) {
+        struct loaded *slot = realloc(s->slot, (s->n + 16) * sizeof *slot);
+
+        if (!slot) {
+            err_set(e, EXIT_RUN_FAILED, "out of memory");
+            return NULL;
+        }
+        s->slot = slot;
+    }
+    memset(&s->slot[s->n], 0, sizeof *s->slot);
+    snprintf(s->slot[s->n].prec, sizeof s->slot->prec, "%s", prec);
+    return &s->slot[s->n++];
+}
+
+struct model *loaded_get(struct loaded_set *s, const struct strategy *st, struct err *e)
+{
+    uint64_t limit = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
+    struct prec prec = { st->prec, st->prec_params };
+    struct loaded *slot;
+    struct wfmt *fmt;
+    char name[64];
+    int rc;
+
+    params_name(&prec.params, prec.ops->name, name, sizeof name);
+    slot = slot_for(s, name, e);
+    if (!slot || slot->is_open)
+        return slot ? &slot->model : NULL;
+    if (!s->dev->ops->computes || bytes_open(s) * 2 > limit)
+        close_others(s);                        /* sim: its memory is the described device's */
+    fmt = malloc(sizeof *fmt * ROLE_N * s->shape.n_layer);
+    if (!fmt) {
+        err_set(e, EXIT_RUN_FAILED, "out of memory");
+        return NULL;
+    }
+    for (uint32_t i = 0; i < ROLE_N * s->shape.n_layer; i++)
+        fmt[i] = prec.ops->pick(&prec, (enum role)(i % ROLE_N), i / ROLE_N, s->shape.n_layer);
+    rc = model_open(&slot->model, s->dev, &s->shape, fmt, &s->source, e);
+    free(fmt);
+    slot->is_open = !rc;
+    return rc ? NULL : &slot->model;
+}
+
+void loaded_close(struct loaded_set *s)
+{
+    close_others(s);
+    free(s->slot);
+    arena_free(&s->arena);
+    memset(s, 0, sizeof *s);
+}

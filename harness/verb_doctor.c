@@ -1,0 +1,100 @@
+/* verb_doctor.c - what was built, what this machine can run, and why not. */
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/home.h"
+#include "harness/environment.h"
+#include "harness/verb.h"
+#include "kernels/device.h"
+#include "version.h"
+
+extern const struct verb verb_doctor;
+
+static const char help[] =
+    "usage: servelab doctor\n\n"
+    "Says what was built and what this machine can run. Exit status 0 when sim and cpu work.\n\n"
+    "example: servelab doctor\n";
+
+static const struct option options[] = { { 0 } };
+
+static bool say(bool good, const char *what, const char *line)
+{
+    printf("%-4s %-10s %s\n", good ? "ok" : "NO", what, line);
+    return good;
+}
+
+/* Opens the device, as a run would. */
+static bool try_device(const struct device_ops *ops)
+{
+    struct device_conf c = { 0 };
+    struct device d;
+    struct err e = { 0 };
+    char probe[128] = "", line[1200];
+
+    if ((ops->probe && ops->probe(probe, sizeof probe)) || dev_open(&d, ops, &c, &e)) {
+        snprintf(line, sizeof line, "%s", e.code ? e.text : probe);
+        return say(false, ops->name, line);
+    }
+    snprintf(line, sizeof line, "%s; %s", d.label, probe);
+    dev_close(&d);
+    return say(true, ops->name, line);
+}
+
+static bool try_gnuplot(void)
+{
+    char line[128] = "not found: figures are written as .gp and .tsv only; 'make deps' installs it";
+    FILE *f = popen("gnuplot --version 2>/dev/null", "r");
+    bool good = f && fgets(line, sizeof line, f);
+
+    if (f)
+        pclose(f);
+    line[strcspn(line, "\n")] = 0;
+    return say(good, "gnuplot", line);
+}
+
+static bool try_home(void)
+{
+    char line[4200], *names[4];
+    size_t n = home_list("models/shapes", ".json", names, 4);
+    bool good = n > 0;
+
+    while (n)
+        free(names[--n]);
+    snprintf(line, sizeof line, "%s%s", home_dir(), good ? "" : ": no models/shapes there; set "
+             "SERVELAB_HOME to the source tree");
+    return say(good, "files", line);
+}
+
+static int run(int argc, char **argv, struct err *e)
+{
+    struct environment env;
+    bool good = true, done;
+    char line[600];
+
+    if (verb_option(&verb_doctor, argc, argv, options, &done, e) == '?')
+        return -1;
+    if (done)
+        return 0;
+    environment_read(&env);
+    snprintf(line, sizeof line, "%s, commit %s%s, %s", SERVELAB_VERSION, SERVELAB_COMMIT,
+             SERVELAB_DIRTY ? " (modified)" : "", env.compiler);
+    say(true, "servelab", line);
+    snprintf(line, sizeof line, "%s, %s, %s, %lld cores, %.1f GiB", env.os, env.kernel, env.cpu_model,
+             (long long)env.row.cpu_cores, (double)env.row.ram_bytes / 0x1p30);
+    say(true, "machine", line);
+    good &= try_home();
+    for (size_t i = 0; device_registry[i]; i++)
+        good &= try_device(device_registry[i]);
+    say(false, "cuda", *SERVELAB_CUDA ? SERVELAB_CUDA : "not looked for (CUDA=no)");
+    good &= say(sqlite3_libversion_number() >= 3037000, "sqlite", sqlite3_libversion());
+    try_gnuplot();
+    return good ? 0 : EXIT_RUN_FAILED;
+}
+
+const struct verb verb_doctor = {
+    .name = "doctor", .about = "what was built, what this machine can run, why not", .help = help,
+    .rank = 7, .run = run,
+};

@@ -1,0 +1,92 @@
+/* verb_report.c - an experiment for people: the table here, the page for the browser. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "harness/report.h"
+#include "harness/summary.h"
+#include "harness/verb.h"
+
+extern const struct verb verb_report;
+
+static const char help[] =
+    "usage: servelab report [options]\n\n"
+    "Prints the table of an experiment and writes experiments/<its name>/report.html beside the database:\n"
+    "one file with figures inside, that needs no network.\n\n"
+    "  --experiment X   name, id or 'latest' (default)\n"
+    "  --out FILE       the page, somewhere else\n"
+    "  --no-html        the table only\n"
+    "  --db FILE        the store (default results/servelab.db)\n"
+    "  --color WHEN     auto, always, never: best values in bold\n"
+    "  --quiet          no table\n\n"
+    "example: servelab report --experiment latest\n";
+
+static const struct option options[] = {
+    {"experiment", required_argument, NULL, 'x'}, {"out", required_argument, NULL, 'o'},
+    {"no-html", no_argument, NULL, 'n'}, {"db", required_argument, NULL, 'd'},
+    {"color", required_argument, NULL, 'c'}, {"quiet", no_argument, NULL, 'q'}, {NULL, 0, NULL, 0}
+};
+
+struct args { const char *db, *which, *out, *color; bool no_html, quiet; };
+
+static int page(const struct args *a, struct selection *s, struct err *e)
+{
+    const struct figure_options o = {.formats = "svg"};
+    struct figures *figures = calloc(1, sizeof *figures);
+    char path[600];
+    int bad;
+
+    if (!figures)
+        return err_set(e, EXIT_RUN_FAILED, "out of memory");
+    bad = figures_folder(s, NULL, path, 500, e) || figures_of(s, &o, figures, e);
+    strcat(path, "/report.html");
+    if (!bad)
+        bad = report_write(s, figures, a->out ? a->out : path, e);
+    if (!bad && !a->quiet)
+        printf("report: %s\n", a->out ? a->out : path);
+    free(figures);
+    return bad ? -1 : 0;
+}
+
+static int take(struct args *a, int opt)
+{
+    switch (opt) {
+    case 'x': a->which = optarg; break;
+    case 'o': a->out = optarg; break;
+    case 'd': a->db = optarg; break;
+    case 'c': a->color = optarg; break;
+    case 'n': a->no_html = true; break;
+    case 'q': a->quiet = true; break;
+    default: return -1;
+    }
+    return 0;
+}
+
+static int run(int argc, char **argv, struct err *e)
+{
+    struct args a = {.db = "results/servelab.db", .color = "auto"};
+    struct selection s;
+    bool done;
+    int opt, bad;
+
+    while ((opt = verb_option(&verb_report, argc, argv, options, &done, e)) != -1)
+        if (take(&a, opt))
+            return -1;
+    if (done)
+        return 0;
+    if (optind < argc)
+        return err_set(e, EXIT_USAGE, "report: unexpected argument '%s'", argv[optind]);
+    if (selection_open(&s, a.db, a.which, e))
+        return -1;
+    bad = !a.quiet && summary_of(stdout, &s, color_on(a.color, STDOUT_FILENO), e);
+    if (!bad && !a.no_html)
+        bad = page(&a, &s, e);
+    selection_close(&s);
+    return bad ? -1 : 0;
+}
+
+const struct verb verb_report = {
+    .name = "report", .about = "the table of an experiment, and its page as HTML", .help = help, .rank = 3,
+    .run = run,
+};

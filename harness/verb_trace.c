@@ -1,0 +1,369 @@
+/* verb_trace.c - `servelab trace`: look at traces, check them, convert them, generate them. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "base/params.h"
+#include "harness/verb.h"
+#include "workloads/trace.h"
+
+struct args {
+    struct trace_options read;
+    struct recipe_options recipe;
+    const char *out;
+    bool json, quiet;
+    char **name;                   /* what stands after the subverb */
+    int n_name;
+};
+
+enum { O_JSON = 1, O_QUIET, O_SORT, O_LONG, O_LIMIT, O_CONTEXT, O_COUNT, O_RATE, O_CV, O_SEED };
+
+static const struct option options[] = {
+    { "json", no_argument, NULL, O_JSON },
+    { "quiet", no_argument, NULL, O_QUIET },
+    { "sort", no_argument, NULL, O_SORT },
+    { "overlong", required_argument, NULL, O_LONG },
+    { "limit", required_argument, NULL, O_LIMIT },
+    { "max-context", required_argument, NULL, O_CONTEXT },
+    { "output", required_argument, NULL, 'o' },
+    { "count", required_argument, NULL, O_COUNT },
+    { "rate", required_argument, NULL, O_RATE },
+    { "cv", required_argument, NULL, O_CV },
+    { "seed", required_argument, NULL, O_SEED },
+    { NULL, 0, NULL, 0 },
+};
+
+extern const struct verb verb_trace;
+
+static int take_whole(const char *option, int64_t min, int64_t max, int64_t *out, struct err *e)
+{
+    if (!parse_int(optarg, min, max, out))
+        return 0;
+    return err_set(e, EXIT_USAGE,
+                   "trace: --%s %.60s: expected a whole number from %" PRId64 " to %" PRId64,
+                   option, optarg, min, max);
+}
+
+static int take_real(const char *option, double min, double max, double *out, struct err *e)
+{
+    if (!parse_real(optarg, min, max, out))
+        return 0;
+    return err_set(e, EXIT_USAGE, "trace: --%s %.60s: expected a number from %g to %g", option,
+                   optarg, min, max);
+}
+
+static int take_overlong(struct args *a, struct err *e)
+{
+    static const char *const words[] = { "refuse", "skip", "clip" };
+
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(optarg, words[i])) {
+            a->read.overlong = (enum overlong)i;
+            return 0;
+        }
+    return err_set(e, EXIT_USAGE, "trace: --overlong %.60s: expected refuse, skip or clip", optarg);
+}
+
+static int take_option(struct args *a, int c, struct err *e)
+{
+    int64_t v = 0;
+    int rc = 0;
+
+    switch (c) {
+    case O_JSON: a->json = true; break;
+    case O_QUIET: a->quiet = true; break;
+    case O_SORT: a->read.sort = true; break;
+    case O_LONG: rc = take_overlong(a, e); break;
+    case O_LIMIT:
+        rc = take_whole("limit", 1, UINT32_MAX, &v, e);
+        a->read.limit = (uint32_t)v;
+        break;
+    case O_CONTEXT:
+        rc = take_whole("max-context", 2, UINT32_MAX, &v, e);
+        a->read.max_context = (uint32_t)v;
+        break;
+    case 'o': a->out = optarg; break;
+    case O_COUNT: rc = take_whole("count", 1, 20000000, &v, e); a->recipe.n = (uint32_t)v; break;
+    case O_RATE: rc = take_real("rate", 1e-6, 1e6, &a->recipe.rate, e); break;
+    case O_CV: rc = take_real("cv", 0.01, 20, &a->recipe.cv, e); break;
+    case O_SEED: rc = take_whole("seed", 0, INT64_MAX, &v, e); a->recipe.seed = (uint64_t)v; break;
+    default: rc = -1;
+    }
+    return rc;
+}
+
+static int need(const struct args *a, int n, const char *what, struct err *e)
+{
+    if (a->n_name == n)
+        return 0;
+    return err_set(e, EXIT_USAGE, "trace: expected %s; 'servelab trace --help' explains it", what);
+}
+
+static int read_named(struct trace *t, const struct args *a, struct err *e)
+{
+    char path[4096];
+
+    return trace_find(a->name[0], path, sizeof path, e) || trace_read(t, path, &a->read, e) ? -1
+                                                                                            : 0;
+}
+
+/* A figure, or "undefined"; never inf or nan. */
+static const char *figure(double v, char buf[32])
+{
+    snprintf(buf, 32, isfinite(v) ? "%.4g" : "undefined", v);
+    return buf;
+}
+
+static const char *json_figure(double v, char buf[32])
+{
+    snprintf(buf, 32, isfinite(v) ? "%.10g" : "null", v);
+    return buf;
+}
+
+static void show_text(const char *label, const char *text)
+{
+    if (text && *text)
+        printf("%-15s %s\n", label, text);
+}
+
+static void show_lengths(const char *label, const double q[5], uint64_t sum)
+{
+    printf("%-15s %9.0f %9.0f %9.0f %9.0f %11.1f %14" PRIu64 "\n", label, q[0], q[1], q[2], q[3],
+           q[4], sum);
+}
+
+static void show_table(const struct trace *t, const struct trace_info *i)
+{
+    char a[32], b[32], c[32];
+
+    printf("%-15s %s%s\n", "trace", t->name, t->is_synthetic ? " (synthetic)" : "");
+    show_text("format", t->format);
+    show_text("source", t->source);
+    show_text("licence", t->licence);
+    show_text("recipe", t->recipe);
+    show_text("choices", t->header_extra);
+    show_text("sha256", t->sha256);
+    show_text("time zero", t->time_zero);
+    printf("%-15s %" PRIu32 "\n", "requests", t->n);
+    printf("%-15s %.3f s\n", "span", i->span_s);
+    printf("%-15s %s requests/s\n", "rate", figure(i->rate, a));
+    printf("%-15s %s (1 is Poisson); %.1f %% of gaps are 0\n", "gap CV", figure(i->gap_cv, a),
+           100 * i->zero_gap_share);
+    printf("%-15s %s, %s, %s per 1, 10, 60 s (1 is Poisson)\n", "dispersion",
+           figure(i->dispersion[0], a), figure(i->dispersion[1], b), figure(i->dispersion[2], c));
+    printf("%-15s %9s %9s %9s %9s %11s %14s\n", "tokens", "p50", "p90", "p99", "max", "mean",
+           "sum");
+    show_lengths("  prompt", i->prompt_q, i->prompt_tokens);
+    show_lengths("  output", i->output_q, i->output_tokens);
+    printf("%-15s %" PRIu32 " tokens (prompt + output)\n", "longest", i->longest);
+    if (t->block_tokens)
+        printf("%-15s %" PRIu32 " tokens a block, %s tail, scope %s\n", "blocks", t->block_tokens,
+               t->block_tail_partial ? "partial" : "full",
+               t->block_scope_session ? "session" : "trace");
+    printf("%-15s %.1f %% of prompt tokens repeat an earlier beginning\n", "prefix share",
+           100 * i->prefix_share);
+}
+
+static void show_json_lengths(const char *label, const double q[5], uint64_t sum)
+{
+    printf(",\"%s\":{\"p50\":%.0f,\"p90\":%.0f,\"p99\":%.0f,\"max\":%.0f,\"mean\":%.10g,\"sum\":"
+           "%" PRIu64 "}",
+           label, q[0], q[1], q[2], q[3], q[4], sum);
+}
+
+static void show_json(const struct trace *t, const struct trace_info *i)
+{
+    char a[32], b[32], c[32];
+
+    json_t *name = json_string(t->name);       /* the only outside text here */
+
+    fputs("{\"name\":", stdout);
+    json_dumpf(name, stdout, JSON_ENCODE_ANY);
+    json_decref(name);
+    printf(",\"format\":\"%s\",\"sha256\":\"%s\",\"is_synthetic\":%s,\"requests\":%" PRIu32,
+           t->format, t->sha256, t->is_synthetic ? "true" : "false", t->n);
+    printf(",\"span_s\":%.6f,\"rate\":%s,\"gap_cv\":%s,\"zero_gap_share\":%.10g", i->span_s,
+           json_figure(i->rate, a), json_figure(i->gap_cv, b), i->zero_gap_share);
+    printf(",\"dispersion\":[%s,%s,%s]", json_figure(i->dispersion[0], a),
+           json_figure(i->dispersion[1], b), json_figure(i->dispersion[2], c));
+    show_json_lengths("prompt_tokens", i->prompt_q, i->prompt_tokens);
+    show_json_lengths("output_tokens", i->output_q, i->output_tokens);
+    printf(",\"longest\":%" PRIu32 ",\"block_tokens\":%" PRIu32 ",\"prefix_share\":%.10g}\n",
+           i->longest, t->block_tokens, i->prefix_share);
+}
+
+static int run_info(const struct args *a, struct err *e)
+{
+    struct trace_info info;
+    struct trace t;
+    int rc;
+
+    if (need(a, 1, "one trace: servelab trace info TRACE", e) || read_named(&t, a, e))
+        return -1;
+    if (!(rc = trace_stat(&t, &info, e)))
+        (a->json ? show_json : show_table)(&t, &info);
+    trace_free(&t);
+    return rc;
+}
+
+static int run_validate(const struct args *a, struct err *e)
+{
+    struct trace t;
+
+    if (need(a, 1, "one trace: servelab trace validate TRACE", e) || read_named(&t, a, e))
+        return -1;
+    if (!a->quiet)
+        printf("%s: valid %s, %" PRIu32 " requests, sha256 %s\n", a->name[0], t.format, t.n,
+               t.sha256);
+    trace_free(&t);
+    return 0;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+
+    return n >= k && !strcmp(s + n - k, end);
+}
+
+static int write_out(const struct trace *t, const char *path, const struct args *a, struct err *e)
+{
+    if (ends_with(path, ".gz"))
+        return err_set(e, EXIT_USAGE,
+                       "trace: %.300s: written plain; name it .json or .jsonl and pack it "
+                       "with gzip",
+                       path);
+    if (trace_write(t, path, ends_with(path, ".jsonl"), e))
+        return -1;
+    if (!a->quiet)
+        printf("%s: %" PRIu32 " requests written\n", path, t->n);
+    return 0;
+}
+
+static int run_convert(const struct args *a, struct err *e)
+{
+    struct trace t;
+    int rc;
+
+    if (need(a, 2, "two names: servelab trace convert IN OUT.json (or .jsonl)", e) ||
+        read_named(&t, a, e))
+        return -1;
+    rc = write_out(&t, a->name[1], a, e);
+    trace_free(&t);
+    return rc;
+}
+
+static int run_generate(const struct args *a, struct err *e)
+{
+    struct trace t;
+    int rc;
+
+    if (need(a, 1, "one recipe: servelab trace generate RECIPE -o FILE", e))
+        return -1;
+    if (!a->out)
+        return err_set(e, EXIT_USAGE,
+                       "trace generate: no output file; add -o FILE.json (or .jsonl)");
+    if (trace_generate(&t, a->name[0], &a->recipe, e))
+        return -1;
+    rc = write_out(&t, a->out, a, e);
+    trace_free(&t);
+    return rc;
+}
+
+static const struct {
+    const char *name;
+    int (*run)(const struct args *a, struct err *e);
+} subverbs[] = {
+    { "info", run_info }, { "validate", run_validate }, { "convert", run_convert },
+    { "generate", run_generate },
+};
+enum { N_SUB = sizeof subverbs / sizeof *subverbs };
+
+static int unknown(const char *name, struct err *e)
+{
+    const char *names[N_SUB], *near;
+
+    for (size_t i = 0; i < N_SUB; i++)
+        names[i] = subverbs[i].name;
+    near = nearest_name(name, names, N_SUB);
+    return err_set(e, EXIT_USAGE,
+                   "trace: unknown action '%.60s'; %s%s%s'servelab trace --help' shows all", name,
+                   near ? "did you mean '" : "", near ? near : "", near ? "'? " : "");
+}
+
+static int take_options(struct args *a, int argc, char **argv, bool *done, struct err *e)
+{
+    static char output[] = "--output";
+    int c;
+
+    a->read.report = stderr;
+    a->recipe.seed = 1;
+    optind = 1;
+    for (int i = 1; i < argc; i++)             /* verb_option knows long names only */
+        if (!strcmp(argv[i], "-o"))
+            argv[i] = output;
+    while ((c = verb_option(&verb_trace, argc, argv, options, done, e)) >= 0)
+        if (c == '?' || take_option(a, c, e))
+            return -1;
+    if (a->quiet)
+        a->read.report = NULL;
+    a->name = argv + optind;
+    a->n_name = argc - optind;
+    return 0;
+}
+
+/* The action stands first; its options and names follow in any order. */
+static int run(int argc, char **argv, struct err *e)
+{
+    bool has_action = argc > 1 && argv[1][0] != '-', done;
+    struct args a = { 0 };
+
+    if (take_options(&a, argc - has_action, argv + has_action, &done, e))
+        return -1;
+    if (done)
+        return 0;
+    if (!has_action)
+        return err_set(e, EXIT_USAGE,
+                       "trace: what to do? info, validate, convert or generate; 'servelab "
+                       "trace --help' explains them");
+    for (size_t i = 0; i < N_SUB; i++)
+        if (!strcmp(subverbs[i].name, argv[1]))
+            return subverbs[i].run(&a, e);
+    return unknown(argv[1], e);
+}
+
+const struct verb verb_trace = {
+    .name = "trace",
+    .about = "describe, check, convert and generate request traces",
+    .rank = 40,
+    .run = run,
+    .help =
+"usage: servelab trace info TRACE [--json]          figures of a trace\n"
+"       servelab trace validate TRACE               check it, change nothing\n"
+"       servelab trace convert IN OUT               write serving-trace/1 to OUT.json or OUT.jsonl\n"
+"       servelab trace generate RECIPE -o FILE      synthetic trace: chat, chat-full or code-full\n"
+"\n"
+"TRACE is a path or a name under workloads/. Formats are recognised by content, plain or gzip:\n"
+"serving-trace/1 (JSON, JSONL), Azure LLM inference CSV, Mooncake JSONL.\n"
+"\n"
+"reading:\n"
+"  --limit N           keep the first N requests\n"
+"  --sort              sort by arrival (otherwise falling arrivals are refused)\n"
+"  --max-context N     prompt + output above N is overlong\n"
+"  --overlong WHAT     refuse (default), skip or clip overlong requests\n"
+"generating:\n"
+"  -o, --output FILE   where to write\n"
+"  --count N           requests\n"
+"  --rate R            requests per second\n"
+"  --cv C              coefficient of variation of the gaps; 1 is Poisson, more is bursty\n"
+"  --seed S            1 by default; the same seed gives the same bytes\n"
+"output:\n"
+"  --json              info as one JSON object\n"
+"  --quiet             no notes and warnings\n"
+"\n"
+"example: servelab trace generate chat --count 200 --rate 6 --cv 3 -o bursty.json\n"
+"         servelab trace info bursty.json\n",
+};

@@ -1,0 +1,397 @@
+/* attend.c - attention over the KV pool through block tables, for single queries and for prompts.
+ *
+ * Query heads that share a KV head (GQA) are rows of one tile, so each K and V is loaded once for all of them;
+ * prefill adds up to 16 queries to the rows. Positions are taken in chunks of 128 that start at multiples of
+ * 128 from position 0: scores, softmax and weighted sum of V of a chunk are computed alone, then chunks
+ * are merged in ascending order (online softmax: Milakov and Gimelshein 2018, FlashAttention).
+ *
+ * What must stay true: the operations for one query depend on positions only. Whether the query is a decode,
+ * part of a chunk or of a whole prompt, how blocks lie in the pool, and how chunks were shared among threads
+ * changes nothing: the bits are the same. */
+#include <math.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "kernels/cpu/cpu.h"
+
+enum { TILES = ATTEND_CHUNK / KV_TILE };
+
+struct chunk {                             /* K and V of up to 128 positions of one KV head */
+    const uint16_t *tile[TILES];           /* K [hd][16], V [16][hd] each */
+    uint32_t n;                            /* positions */
+};
+
+struct attend {
+    struct cpu *c;
+    const struct cpu_isa *isa;
+    float *y; const float *qkv;
+    const struct kv_pool *kv;
+    const struct batch *b;
+    uint32_t layer, n_q, n_rep, hd;        /* n_rep: query heads that share a KV head */
+    uint32_t ld;                           /* floats of a qkv row */
+    const struct unit { uint32_t seq, row, n, head, chunk; } *unit;
+    float *part;                           /* split decode: [unit][n_rep][hd + 2] */
+    size_t part_size;
+    float q_scale;
+};
+
+/* Scratch of one thread, cut from one piece of memory. */
+struct room {
+    float *q, *part, *acc;                 /* [rows, hd] each */
+    float *s;                              /* [rows, 128] scores, then probabilities */
+    float *m, *l, *pm, *pl;                /* [rows] maximum and sum: so far, and of the chunk */
+    float *k, *v;                          /* widened: [8][hd][16], [128][hd] */
+    uint16_t *gather;                      /* [8][2 * 16 * hd] */
+};
+
+static size_t room_bytes(uint32_t rows, uint32_t hd)
+{
+    return (size_t)rows * (3 * hd + ATTEND_CHUNK) * 4 + (size_t)(rows + 15) / 16 * 256 +
+           (size_t)ATTEND_CHUNK * hd * (2 * 4 + 2 * 2);
+}
+
+static struct room room_cut(void *p, uint32_t rows, uint32_t hd)
+{
+    struct room r;
+    size_t n = (size_t)rows * hd, pad = (size_t)(rows + 15) / 16 * 16;
+
+    r.q = p;
+    r.part = r.q + n;
+    r.acc = r.part + n;
+    r.s = r.acc + n;
+    r.m = r.s + (size_t)rows * ATTEND_CHUNK;
+    r.l = r.m + pad;
+    r.pm = r.l + pad;
+    r.pl = r.pm + pad;
+    r.k = r.pl + pad;
+    r.v = r.k + (size_t)ATTEND_CHUNK * hd;
+    r.gather = (uint16_t *)(void *)(r.v + (size_t)ATTEND_CHUNK * hd);
+    return r;
+}
+
+/* One logical tile copied together, for blocks that do not lie on tile borders. */
+static const uint16_t *gather_tile(const struct attend *a, uint32_t seq, uint32_t head, uint32_t pos,
+                                   uint32_t n, uint16_t *out)
+{
+    uint32_t hd = a->hd;
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t slot = batch_slot(a->b, seq, pos + i), in = slot % KV_TILE;
+        const uint16_t *t = kv_tile(a->kv, a->layer, head, slot);
+
+        for (uint32_t d = 0; d < hd; d++)
+            out[d * KV_TILE + i] = t[d * KV_TILE + in];
+        memcpy(out + (size_t)(KV_TILE + i) * hd, t + (size_t)(KV_TILE + in) * hd, hd * sizeof *out);
+    }
+    return out;
+}
+
+static struct chunk chunk_get(const struct attend *a, uint32_t seq, uint32_t head, uint32_t chunk,
+                              uint32_t end, uint16_t *scratch)
+{
+    const struct batch *b = a->b;
+    uint32_t p0 = chunk * ATTEND_CHUNK, bt = b->block_tokens[seq];
+    struct chunk k = { .n = min_u32(ATTEND_CHUNK, end - p0) };
+
+    for (uint32_t i = 0; i * KV_TILE < k.n; i++) {
+        uint32_t p = p0 + i * KV_TILE, n = min_u32(KV_TILE, k.n - i * KV_TILE);
+        uint32_t slot = batch_slot(b, seq, p), in_block = bt - p % bt;
+
+        if (slot % KV_TILE == 0 && in_block >= n)
+            k.tile[i] = kv_tile(a->kv, a->layer, head, slot);
+        else
+            k.tile[i] = gather_tile(a, seq, head, p, n, scratch + (size_t)i * 2 * KV_TILE * a->hd);
+    }
+    return k;
+}
+
+/* s[r][p] = q[r] . k[p], straight from packed halves: for few rows. */
+static void scores_few(const struct attend *a, const struct chunk *k, const struct room *r, uint32_t row0,
+                       uint32_t mr)
+{
+    uint32_t most = a->isa->ns_f[mr], n_tile = ceil_div_u32(k->n, KV_TILE);
+
+    for (uint32_t i = 0, ns; i < n_tile; i += ns) {
+        struct ftile t = { .mr = mr, .k = a->hd, .x = r->q + (size_t)row0 * a->hd, .ldx = a->hd,
+                           .ldb = LANES, .y = r->s + (size_t)row0 * ATTEND_CHUNK + (size_t)i * LANES,
+                           .ldy = ATTEND_CHUNK };
+
+        /* past the last tile a strip reads the last again: its scores are never looked at */
+        t.ns = n_tile - i >= most ? most : a->isa->ns_min;
+        for (uint32_t s = 0; s < t.ns; s++)
+            t.b[s] = k->tile[min_u32(i + s, n_tile - 1)];
+        ns = t.ns;
+        t.n_col = ns * LANES;
+        a->isa->tile_f16(&t);
+    }
+}
+
+/* part[r] = sum over p of s[r][p] * v[p], tile after tile, from packed halves. */
+static void values_few(const struct attend *a, const struct chunk *k, const struct room *r, uint32_t row0,
+                       uint32_t mr)
+{
+    uint32_t most = a->isa->ns_f[mr], n_strip = a->hd / LANES;
+
+    for (uint32_t d = 0, ns; d < n_strip; d += ns) {
+        ns = n_strip - d >= most ? most : a->isa->ns_min;
+        if (ns > n_strip - d)              /* odd strip left over: step back and do one twice */
+            d = n_strip - ns;
+        for (uint32_t i = 0; i * KV_TILE < k->n; i++) {
+            struct ftile t = { .mr = mr, .ns = ns, .k = min_u32(KV_TILE, k->n - i * KV_TILE),
+                               .x = r->s + (size_t)row0 * ATTEND_CHUNK + (size_t)i * KV_TILE,
+                               .ldx = ATTEND_CHUNK, .ldb = a->hd,
+                               .y = r->part + (size_t)row0 * a->hd + (size_t)d * LANES, .ldy = a->hd,
+                               .n_col = ns * LANES, .add = i > 0 };
+
+            for (uint32_t s = 0; s < ns; s++)
+                t.b[s] = k->tile[i] + (size_t)KV_TILE * a->hd + (size_t)(d + s) * LANES;
+            a->isa->tile_f16(&t);
+        }
+    }
+}
+
+/* One query of one KV head's group, one chunk: leaves part, m, l of each of the n_rep rows. */
+static void few_chunk(const struct attend *a, const struct chunk *k, const struct room *r, float *m,
+                      float *l)
+{
+    uint32_t most = a->isa->mr_f;
+
+    for (uint32_t i = 0; i < a->n_rep; i += most)
+        scores_few(a, k, r, i, min_u32(most, a->n_rep - i));
+    for (uint32_t i = 0; i < a->n_rep; i++)
+        a->isa->softmax(r->s + (size_t)i * ATTEND_CHUNK, k->n, k->n, m + i, l + i);
+    for (uint32_t i = 0; i < a->n_rep; i += most)
+        values_few(a, k, r, i, min_u32(most, a->n_rep - i));
+}
+
+/* acc, m, l of row r take in a chunk; the first one is taken as it is. */
+static void fold(const struct attend *a, float *acc, float *m, float *l, const float *part, float pm,
+                 float pl, bool first)
+{
+    if (first) {
+        memcpy(acc, part, a->hd * sizeof *acc);
+        *m = pm;
+        *l = pl;
+    } else {
+        a->isa->merge(acc, m, l, part, pm, pl, a->hd);
+    }
+}
+
+static void load_q(const struct attend *a, const struct unit *u, float *q)
+{
+    for (uint32_t i = 0; i < u->n; i++)
+        a->isa->scale(q + (size_t)i * a->n_rep * a->hd,
+                      a->qkv + (size_t)(u->row + i) * a->ld + (size_t)u->head * a->n_rep * a->hd,
+                      a->q_scale, (size_t)a->n_rep * a->hd);
+}
+
+static float *y_at(const struct attend *a, uint32_t row, uint32_t q_head)
+{
+    return a->y + ((size_t)row * a->n_q + q_head) * a->hd;
+}
+
+static void decode_whole(void *arg, int thread, uint32_t i0, uint32_t i1)
+{
+    const struct attend *a = arg;
+    struct room r = room_cut(cpu_mine(a->c, thread), a->n_rep, a->hd);
+
+    for (uint32_t i = i0; i < i1; i++) {
+        const struct unit *u = a->unit + i;
+        uint32_t end = a->b->pos[u->row] + 1;
+
+        load_q(a, u, r.q);
+        for (uint32_t c = 0; c * ATTEND_CHUNK < end; c++) {
+            struct chunk k = chunk_get(a, u->seq, u->head, c, end, r.gather);
+
+            few_chunk(a, &k, &r, r.pm, r.pl);
+            for (uint32_t j = 0; j < a->n_rep; j++)
+                fold(a, r.acc + (size_t)j * a->hd, r.m + j, r.l + j, r.part + (size_t)j * a->hd,
+                     r.pm[j], r.pl[j], c == 0);
+        }
+        for (uint32_t j = 0; j < a->n_rep; j++)
+            a->isa->scale(y_at(a, u->row, u->head * a->n_rep + j), r.acc + (size_t)j * a->hd,
+                          1.0f / r.l[j], a->hd);
+    }
+}
+
+/* One chunk of one query: the part goes to shared memory, decode_merge folds them in order. */
+static void decode_part(void *arg, int thread, uint32_t i0, uint32_t i1)
+{
+    const struct attend *a = arg;
+    struct room r = room_cut(cpu_mine(a->c, thread), a->n_rep, a->hd);
+
+    for (uint32_t i = i0; i < i1; i++) {
+        const struct unit *u = a->unit + i;
+        float *out = a->part + i * a->part_size;
+        struct chunk k = chunk_get(a, u->seq, u->head, u->chunk, a->b->pos[u->row] + 1, r.gather);
+
+        load_q(a, u, r.q);
+        r.part = out;
+        few_chunk(a, &k, &r, out + (size_t)a->n_rep * a->hd,
+                  out + (size_t)a->n_rep * a->hd + a->n_rep);
+    }
+}
+
+/* Units of a query follow each other, chunks ascending. */
+static void decode_merge(const struct attend *a, uint32_t n_unit, float *acc)
+{
+    for (uint32_t i = 0, next; i < n_unit; i = next) {
+        const struct unit *u = a->unit + i;
+
+        for (next = i + 1; next < n_unit && a->unit[next].chunk; next++) {
+        }
+        for (uint32_t j = 0; j < a->n_rep; j++) {
+            float m = 0, l = 0;
+
+            for (uint32_t k = i; k < next; k++) {
+                const float *p = a->part + k * a->part_size, *ml = p + (size_t)a->n_rep * a->hd;
+
+                fold(a, acc, &m, &l, p + (size_t)j * a->hd, ml[j], ml[a->n_rep + j], k == i);
+            }
+            a->isa->scale(y_at(a, u->row, u->head * a->n_rep + j), acc, 1.0f / l, a->hd);
+        }
+    }
+}
+
+/* Rows [r0, rows) times `cols` columns, widened operands; rows in equal tiles. */
+static void sweep(const struct cpu_isa *isa, struct ftile t, uint32_t r0, uint32_t rows, const float *x,
+                  float *y)
+{
+    uint32_t n = rows - r0, n_tile = ceil_div_u32(n, isa->mr_f);
+
+    for (uint32_t i = 0; i < n_tile; i++) {
+        uint32_t a = r0 + n * i / n_tile, b = r0 + n * (i + 1) / n_tile;
+
+        t.mr = b - a;
+        t.x = x + (size_t)a * t.ldx;
+        t.y = y + (size_t)a * t.ldy;
+        isa->tile_f32(&t);
+    }
+}
+
+static void scores_many(const struct attend *a, const struct chunk *k, const struct room *r, uint32_t r0,
+                        uint32_t rows)
+{
+    uint32_t n_tile = ceil_div_u32(k->n, KV_TILE), ns = a->isa->ns_min;
+    size_t tile = (size_t)a->hd * KV_TILE;
+
+    for (uint32_t i = 0; i < n_tile; i++)
+        a->isa->widen_f16(r->k + i * tile, k->tile[i], tile);
+    for (uint32_t i = 0; i < n_tile; i += ns) {
+        struct ftile t = { .ns = ns, .k = a->hd, .ldx = a->hd, .ldb = LANES, .ldy = ATTEND_CHUNK,
+                           .n_col = ns * LANES };
+
+        for (uint32_t s = 0; s < ns; s++)  /* a strip past the last reads it again, unused */
+            t.b[s] = r->k + min_u32(i + s, n_tile - 1) * tile;
+        sweep(a->isa, t, r0, rows, r->q, r->s + (size_t)i * LANES);
+    }
+}
+
+static void values_many(const struct attend *a, const struct chunk *k, const struct room *r, uint32_t r0,
+                        uint32_t rows)
+{
+    uint32_t n_strip = a->hd / LANES, ns = a->isa->ns_min;
+    size_t tile = (size_t)a->hd * KV_TILE;
+
+    for (uint32_t i = 0; i * KV_TILE < k->n; i++)
+        a->isa->widen_f16(r->v + i * tile, k->tile[i] + tile, min_u32(KV_TILE, k->n - i * KV_TILE) * a->hd);
+    for (uint32_t d = 0; d < n_strip; d += ns) {
+        struct ftile t = { .ns = ns, .k = k->n, .ldx = ATTEND_CHUNK, .ldb = a->hd, .ldy = a->hd,
+                           .n_col = ns * LANES };
+
+        d = min_u32(d, n_strip - ns);      /* odd strip left over: one is done twice */
+        for (uint32_t s = 0; s < ns; s++)
+            t.b[s] = r->v + (size_t)(d + s) * LANES;
+        sweep(a->isa, t, r0, rows, r->s, r->part + (size_t)d * LANES);
+    }
+}
+
+/* One chunk for all rows of a query tile. Queries ascend, so those that see nothing of it come first. */
+static void many_chunk(const struct attend *a, const struct unit *u, uint32_t c, const struct room *r)
+{
+    const uint32_t *pos = a->b->pos + u->row;
+    uint32_t p0 = c * ATTEND_CHUNK, first = 0, rows = u->n * a->n_rep;
+    struct chunk k = chunk_get(a, u->seq, u->head, c, pos[u->n - 1] + 1, r->gather);
+
+    while (pos[first] < p0)
+        first++;
+    scores_many(a, &k, r, first * a->n_rep, rows);
+    for (uint32_t i = first * a->n_rep; i < rows; i++)
+        a->isa->softmax(r->s + (size_t)i * ATTEND_CHUNK, min_u32(k.n, pos[i / a->n_rep] + 1 - p0), k.n,
+                        r->pm + i, r->pl + i);
+    values_many(a, &k, r, first * a->n_rep, rows);
+    for (uint32_t i = first * a->n_rep; i < rows; i++)
+        fold(a, r->acc + (size_t)i * a->hd, r->m + i, r->l + i, r->part + (size_t)i * a->hd,
+             r->pm[i], r->pl[i], c == 0);
+}
+
+static void prefill(void *arg, int thread, uint32_t i0, uint32_t i1)
+{
+    const struct attend *a = arg;
+
+    for (uint32_t i = i0; i < i1; i++) {
+        const struct unit *u = a->unit + i;
+        uint32_t rows = u->n * a->n_rep, end = a->b->pos[u->row + u->n - 1] + 1;
+        struct room r = room_cut(cpu_mine(a->c, thread), QUERY_TILE * a->n_rep, a->hd);
+
+        load_q(a, u, r.q);
+        for (uint32_t c = 0; c * ATTEND_CHUNK < end; c++)
+            many_chunk(a, u, c, &r);
+        for (uint32_t j = 0; j < rows; j++)
+            a->isa->scale(y_at(a, u->row + j / a->n_rep, u->head * a->n_rep + j % a->n_rep),
+                          r.acc + (size_t)j * a->hd, 1.0f / r.l[j], a->hd);
+    }
+}
+
+/* Units in order of sequence, KV head, then chunk or query tile. Counts when out is NULL. */
+static uint32_t list_units(const struct attend *a, bool prefill_, bool split, struct unit *out)
+{
+    const struct batch *b = a->b;
+    uint32_t n = 0;
+
+    for (uint32_t s = 0; s < b->n_seq; s++) {
+        uint32_t row = b->seq_start[s], rows = b->seq_start[s + 1] - row;
+        uint32_t step = prefill_ ? QUERY_TILE : 1, parts;
+
+        if (rows == 0 || (rows > 1) != prefill_)
+            continue;
+        parts = prefill_ ? ceil_div_u32(rows, step) : split ? b->pos[row] / ATTEND_CHUNK + 1 : 1;
+        for (uint32_t i = 0; i < a->kv->n_head * parts; i++, n++) {
+            uint32_t p = i % parts;
+
+            if (out)
+                out[n] = (struct unit){ .seq = s, .row = prefill_ ? row + p * step : row,
+                                        .n = prefill_ ? min_u32(step, rows - p * step) : 1,
+                                        .head = i / parts, .chunk = prefill_ ? 0 : p };
+        }
+    }
+    return n;
+}
+
+void cpu_attend(struct cpu *c, float *y, const float *qkv, const struct kv_pool *kv, uint32_t layer,
+                const struct batch *b, uint32_t n_q, bool is_prefill)
+{
+    uint32_t hd = kv->head_dim, n_rep = n_q / kv->n_head, n_unit;
+    uint32_t rows = is_prefill ? QUERY_TILE * n_rep : n_rep;
+    struct attend a = { .c = c, .isa = c->isa, .y = y, .qkv = qkv, .kv = kv, .b = b, .layer = layer,
+                        .n_q = n_q, .n_rep = n_rep, .hd = hd, .ld = (n_q + 2 * kv->n_head) * hd,
+                        .part_size = (size_t)(n_rep * (hd + 2) + 15) / 16 * 16,
+                        .q_scale = 1.0f / sqrtf((float)hd) };
+    bool split;
+    size_t units_size, part_bytes;
+
+    n_unit = list_units(&a, is_prefill, false, NULL);
+    split = !is_prefill && c->n_thread > 1 && n_unit < 4 * (uint32_t)c->n_thread;
+    if (split)
+        n_unit = list_units(&a, false, true, NULL);
+    units_size = ((size_t)n_unit * sizeof *a.unit + 63) / 64 * 64;
+    part_bytes = split ? (n_unit * a.part_size + hd) * sizeof(float) : 0;
+    if (!cpu_scratch(c, units_size + part_bytes, room_bytes(rows, hd)))
+        return;
+    a.unit = c->shared.p;
+    list_units(&a, is_prefill, split, c->shared.p);
+    a.part = (float *)(void *)((char *)c->shared.p + units_size);
+    cpu_for(c, n_unit, 1, true, is_prefill ? prefill : split ? decode_part : decode_whole, &a);
+    if (split)
+        decode_merge(&a, n_unit, a.part + n_unit * a.part_size);
+}

@@ -1,0 +1,282 @@
+/* rows.h - everything that is not a matrix product, for one instruction set: exp, softmax, norm, RoPE,
+ * SwiGLU, quantisation of activations, widening of weights. Included after its vec_*.h.
+ *
+ * What must stay true: sums go by lane (index mod 16), then lanes are added as a fixed tree; no step
+ * depends on the width of a register. So all instruction sets give the same bits. */
+#ifndef KERNELS_CPU_ROWS_H
+#define KERNELS_CPU_ROWS_H
+
+#include <math.h>
+
+#include "kernels/cpu/tile_float.h"
+
+/* e^x, relative error below 2e-7 (polynomial of Cephes expf). x is cut to [-87.3, 88.3]: no overflow to
+ * infinity, no subnormals. NaN stays NaN, because max and min return their second operand then. */
+INLINE vf vf_exp(vf x)
+{
+    const vf magic = vf_set1(12582912.0f);             /* 1.5 * 2^23: adding it rounds to integer */
+    vf t, n, r, p;
+
+    x = vf_min(vf_set1(88.3f), vf_max(vf_set1(-87.3f), x));
+    t = vf_fma(x, vf_set1(1.44269504f), magic);
+    n = vf_sub(t, magic);
+    r = vf_fma(n, vf_set1(-0.693359375f), x);          /* ln 2 in two parts */
+    r = vf_fma(n, vf_set1(2.12194440e-4f), r);
+    p = vf_set1(1.9875691500e-4f);
+    p = vf_fma(p, r, vf_set1(1.3981999507e-3f));
+    p = vf_fma(p, r, vf_set1(8.3334519073e-3f));
+    p = vf_fma(p, r, vf_set1(4.1665795894e-2f));
+    p = vf_fma(p, r, vf_set1(1.6666665459e-1f));
+    p = vf_fma(p, r, vf_set1(5.0000001201e-1f));
+    p = vf_fma(p, vf_mul(r, r), r);
+    return vf_mul(vf_add(p, vf_set1(1)), vf_pow2(t));
+}
+
+static void softmax(float *s, uint32_t n, uint32_t n_fill, float *max, float *sum)
+{
+    vf top = vf_set1(-INFINITY), all = vf_set1(0), m, p;
+    uint32_t i;
+
+    for (i = n; i % LANES; i++)                        /* unused lanes of the last tile */
+        s[i] = -INFINITY;
+    for (i = 0; i < n; i += LANES)
+        top = vf_max(top, vf_load(s + i));
+    *max = vf_top(top);
+    m = vf_set1(*max);
+    for (i = 0; i < n; i += LANES) {
+        p = vf_exp(vf_sub(vf_load(s + i), m));
+        if (i + LANES > n)
+            p = (vf_store(s + i, p), vf_load_part(s + i, n - i));
+        vf_store(s + i, p);
+        all = vf_add(all, p);
+    }
+    for (; i < n_fill; i += LANES)
+        vf_store(s + i, vf_set1(0));
+    *sum = vf_sum(all);
+}
+
+static void merge(float *acc, float *m, float *l, const float *part, float pm, float pl, uint32_t n)
+{
+    float top = *m > pm ? *m : pm, e[LANES] = { *m - top, pm - top };
+    vf a, b;
+
+    vf_store(e, vf_exp(vf_load(e)));
+    a = vf_set1(e[0]);
+    b = vf_set1(e[1]);
+    *m = top;
+    *l = fmaf(pl, e[1], *l * e[0]);
+    for (uint32_t i = 0; i < n; i += LANES)
+        vf_store(acc + i, vf_fma(vf_load(part + i), b, vf_mul(vf_load(acc + i), a)));
+}
+
+static void scale(float *y, const float *x, float f, size_t n)
+{
+    size_t i = 0;
+
+    for (; i + LANES <= n; i += LANES)
+        vf_store(y + i, vf_mul(vf_load(x + i), vf_set1(f)));
+    for (; i < n; i++)
+        y[i] = x[i] * f;
+}
+
+INLINE vf load_upto(const float *p, uint32_t n) { return n < LANES ? vf_load_part(p, n) : vf_load(p); }
+INLINE void store_upto(float *p, vf a, uint32_t n)
+{
+    if (n < LANES)
+        vf_store_part(p, a, n);
+    else
+        vf_store(p, a);
+}
+
+static void norm(float *y, float *x, const float *delta, const float *gain, uint32_t dim, float eps)
+{
+    vf sum = vf_set1(0), inv;
+
+    for (uint32_t i = 0; i < dim; i += LANES) {
+        vf a = load_upto(x + i, dim - i);
+
+        if (delta) {
+            a = vf_add(a, load_upto(delta + i, dim - i));
+            store_upto(x + i, a, dim - i);
+        }
+        sum = vf_fma(a, a, sum);
+    }
+    inv = vf_set1(1.0f / sqrtf(vf_sum(sum) / (float)dim + eps));
+    for (uint32_t i = 0; i < dim; i += LANES)
+        store_upto(y + i, vf_mul(vf_mul(load_upto(x + i, dim - i), inv), load_upto(gain + i, dim - i)),
+                   dim - i);
+}
+
+static void swiglu(float *y, const float *gate, const float *up, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i += LANES) {
+        vf g = load_upto(gate + i, n - i), u = load_upto(up + i, n - i);
+        vf e = vf_exp(vf_sub(vf_set1(0), g));
+
+        store_upto(y + i, vf_mul(vf_div(g, vf_add(vf_set1(1), e)), u), n - i);
+    }
+}
+
+static void rope(float *x, const float *cs, uint32_t half)
+{
+    for (uint32_t i = 0; i < half; i += LANES) {
+        uint32_t n = half - i;
+        vf a = load_upto(x + i, n), b = load_upto(x + half + i, n);
+        vf c = load_upto(cs + i, n), s = load_upto(cs + half + i, n);
+        vf down = vf_sub(vf_set1(0), vf_mul(b, s));
+
+        store_upto(x + i, vf_fma(a, c, down), n);
+        store_upto(x + half + i, vf_fma(b, c, vf_mul(a, s)), n);
+    }
+}
+
+static void narrow(uint16_t *out, const float *x, size_t n)
+{
+    size_t i = 0;
+
+    for (; i + LANES <= n; i += LANES)
+        vf_store_half(out + i, vf_load(x + i));
+    for (; i < n; i++)
+        out[i] = f16_from_f32(x[i]);
+}
+
+static void widen_f16(float *out, const uint16_t *in, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES)
+        vf_store(out + i, vf_load_half(in + i));
+}
+
+static void widen_q4(uint8_t *out, float *scale_out, const uint8_t *panel, uint32_t k, uint32_t group)
+{
+    for (uint32_t k0 = 0; k0 < k; k0 += 8) {
+        if (k0 % group == 0) {
+            widen_f16(scale_out, (const uint16_t *)(const void *)panel, PANEL);
+            scale_out += PANEL;
+            panel += PANEL * 2;
+        }
+        for (int s = 0; s < 2; s++) {
+            vi w = vi_load(panel + s * 64);
+
+            vi_store(out + s * 64, vi_low4(w));
+            vi_store(out + 128 + s * 64, vi_high4(w));
+        }
+        panel += 128;
+        out += 256;
+    }
+}
+
+/* One group; n is a multiple of 16. A group with NaN or Inf gets scale NaN: its outputs become NaN. */
+static void quantise_group(int8_t *q, float *s, int32_t *fix, const float *x, uint32_t n, int32_t offset)
+{
+    vf top = vf_set1(0), bad = vf_set1(0), inv;
+    vi sum = vi_set1(0);
+    float most;
+    bool finite;
+
+    for (uint32_t i = 0; i < n; i += LANES) {
+        vf a = vf_load(x + i);
+
+        top = vf_max(top, vf_abs(a));
+        bad = vf_fma(a, vf_set1(0), bad);              /* NaN once any input is NaN or Inf */
+    }
+    most = vf_top(top);
+    finite = vf_sum(bad) == 0;
+    *fix = 0;
+    if (!finite || most < 1e-30f) {                    /* 127 / most would overflow */
+        memset(q, 0, n);
+        *s = finite ? 0 : NAN;
+        return;
+    }
+    *s = most / 127.0f;
+    inv = vf_set1(127.0f / most);
+    for (uint32_t i = 0; i < n; i += LANES) {
+        vi r = vi_round(vf_mul(vf_load(x + i), inv));
+
+        vi_store8(q + i, r);
+        sum = vi_add(sum, r);
+    }
+    *fix = -offset * vi_sum(sum);
+}
+
+static void quantise(int8_t *q, float *s, int32_t *fix, const float *x, uint32_t k, uint32_t group,
+                     int32_t offset)
+{
+    for (uint32_t i = 0; i < k; i += group)
+        quantise_group(q + i, s++, fix++, x + i, k - i < group ? k - i : group, offset);
+}
+
+static uint32_t argmax(const float *x, uint32_t n)
+{
+    vf top = vf_set1(-INFINITY), bad = vf_set1(0);
+    uint32_t i = 0;
+    float best;
+
+    for (; i + LANES <= n; i += LANES) {
+        vf a = vf_load(x + i);
+
+        top = vf_max(top, a);
+        bad = vf_fma(a, vf_set1(0), bad);
+    }
+    best = vf_top(top);
+    for (; i < n; i++) {
+        if (!isfinite(x[i]))
+            return PICK_BAD_ROW;
+        best = best > x[i] ? best : x[i];
+    }
+    if (vf_sum(bad) != 0)
+        return PICK_BAD_ROW;
+    for (i = 0; x[i] != best; i++) {
+    }
+    return i;
+}
+
+/* Roofs: independent chains, enough to hide the latency of an FMA (4) on two ports. */
+static double roof_fma(uint64_t rounds)
+{
+    vf a[12], m = vf_set1(0.999f), c = vf_set1(0.001f);
+    float keep[LANES];
+
+    UNROLL for (int i = 0; i < ROOF_CHAINS; i++)
+        a[i] = vf_set1((float)i);
+    for (uint64_t n = 0; n < rounds; n++)
+        UNROLL for (int i = 0; i < ROOF_CHAINS; i++)
+            a[i] = vf_fma(a[i], m, c);
+    UNROLL for (int i = 1; i < ROOF_CHAINS; i++)
+        a[0] = vf_add(a[0], a[i]);
+    vf_store(keep, a[0]);
+    return keep[0] == -1 ? 0 : (double)rounds * ROOF_CHAINS * LANES * 2;
+}
+
+static double roof_dot(uint64_t rounds)
+{
+    static const int8_t four[4] = { 1, -2, 3, -4 };
+    vi a[12], w = vi_set1(0x01020304);
+    vx4 x = vx4_load(four);
+
+    UNROLL for (int i = 0; i < ROOF_CHAINS; i++)
+        a[i] = vi_set1(i);
+    for (uint64_t n = 0; n < rounds; n++)
+        UNROLL for (int i = 0; i < ROOF_CHAINS; i++)
+            a[i] = vi_dot15(a[i], vi_opaque(w), x);
+    UNROLL for (int i = 1; i < ROOF_CHAINS; i++)
+        a[0] = vi_add(a[0], a[i]);
+    return vi_sum(a[0]) == 1 ? 0 : (double)rounds * ROOF_CHAINS * LANES * 8;
+}
+
+static double roof_read(const void *p, size_t n)
+{
+    const uint8_t *b = p;
+    vi a[4] = { vi_set1(0), vi_set1(0), vi_set1(0), vi_set1(0) };
+
+    for (size_t i = 0; i < n; i += 1024)
+        UNROLL for (int j = 0; j < 16; j++)
+            a[j % 4] = vi_add(a[j % 4], vi_load(b + i + (size_t)j * 64));
+    return vi_sum(vi_add(vi_add(a[0], a[1]), vi_add(a[2], a[3])));
+}
+
+#define ROWS_TABLE                                                                                    \
+    .widen_f16 = widen_f16, .widen_q4 = widen_q4, .quantise = quantise, .narrow = narrow,             \
+    .scale = scale, .norm = norm, .swiglu = swiglu, .rope = rope, .softmax = softmax, .merge = merge, \
+    .argmax = argmax, .roof_fma = roof_fma, .roof_dot = roof_dot, .roof_read = roof_read
+
+#endif

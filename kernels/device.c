@@ -1,0 +1,298 @@
+/* device.c - the seam: counts FLOPs and bytes of each operation from its shapes, then computes.
+ *
+ * The count is the least that the operation must do: each weight, activation and cached K, V read or
+ * written once. sim turns it into time; other devices get roofline figures from it for free. */
+#include "kernels/device.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "base/params.h"
+
+const char *const op_name[OP_N] = {
+    "embed", "norm", "matmul", "rope_store", "attend_prefill", "attend_decode", "swiglu", "gather",
+    "pick", "copy", "all_reduce"
+};
+const char *const pace_name[3] = { "skip", "wall", "virtual" };
+
+enum { KV_ELEMENT_BYTES = 2 };         /* f16 */
+
+const struct device_ops *device_find(const char *name, struct err *e)
+{
+    const char *names[32];
+    size_t n = 0;
+
+    for (; device_registry[n] && n < 32; n++) {
+        names[n] = device_registry[n]->name;
+        if (!strcmp(names[n], name))
+            return device_registry[n];
+    }
+    const char *near = nearest_name(name, names, n);
+
+    err_set(e, EXIT_USAGE, "unknown device '%s'; %s%s%s'servelab list devices' shows all", name,
+            near ? "did you mean '" : "", near ? near : "", near ? "'? " : "");
+    return NULL;
+}
+
+int dev_open(struct device *d, const struct device_ops *ops, const struct device_conf *c,
+             struct err *e)
+{
+    memset(d, 0, sizeof *d);
+    if (ops->abi != DEVICE_ABI)
+        return err_set(e, EXIT_RUN_FAILED, "device '%s' was built for seam version %u, this is %d: "
+                       "rebuild it", ops->name, ops->abi, DEVICE_ABI);
+    d->ops = ops;
+    d->times = 1;
+    d->pace = c->pace;
+    return ops->open(d, c, e);
+}
+
+void dev_close(struct device *d)
+{
+    if (d->ops)
+        d->ops->close(d);
+    memset(d, 0, sizeof *d);
+}
+
+uint64_t dev_now(struct device *d) { return d->ops->now(d); }
+void dev_idle(struct device *d, uint64_t until_ns) { d->ops->idle(d, until_ns); }
+void dev_times(struct device *d, uint32_t times) { d->times = times; }
+
+void dev_charge_host(struct device *d, uint32_t n_seq)
+{
+    if (d->ops->charge_host)
+        d->ops->charge_host(d, n_seq);
+}
+
+static void charge(struct device *d, enum op op, double flops, double bytes)
+{
+    struct op_total *t = &d->total[op];
+
+    t->calls += d->times;
+    t->flops += flops * d->times;
+    t->bytes += bytes * d->times;
+    if (d->ops->charge)
+        d->ops->charge(d, op, flops, bytes, d->times);
+}
+
+static void obtained(struct device *d, uint64_t bytes)
+{
+    d->now_bytes += bytes;
+    if (d->now_bytes > d->peak_bytes)
+        d->peak_bytes = d->now_bytes;
+}
+
+void *dev_alloc(struct device *d, uint64_t bytes, const char *what, struct err *e)
+{
+    void *p = d->ops->alloc(d, bytes ? bytes : 1);
+
+    if (!p)
+        err_set(e, EXIT_RUN_FAILED, "device %s: no memory for %s (%.1f MiB); give less KV "
+                "(--kv), a smaller model or a smaller batch", d->ops->name, what,
+                (double)bytes / 0x1p20);
+    else
+        obtained(d, bytes);
+    return p;
+}
+
+void dev_release(struct device *d, void *p, uint64_t bytes)
+{
+    if (p) {
+        d->ops->release(d, p);
+        d->now_bytes -= bytes;
+    }
+}
+
+int dev_weight(struct device *d, struct weight *w, struct wfmt fmt, uint32_t n, uint32_t k,
+               struct row_source src, struct err *e)
+{
+    memset(w, 0, sizeof *w);
+    w->fmt = fmt;
+    w->n = n;
+    w->k = k;
+    w->bytes = wfmt_bytes(fmt, n, k);
+    if (!w->bytes)
+        return err_set(e, EXIT_USAGE, "a weight matrix of %u x %u cannot be held as %s: inputs must "
+                       "be a multiple of 32 and sizes must fit 64 bits", n, k, fmt_name(fmt.fmt));
+    if (d->ops->weight(d, w, src, e))
+        return -1;
+    obtained(d, w->bytes);
+    return 0;
+}
+
+void dev_weight_free(struct device *d, struct weight *w)
+{
+    if (w->bytes && d->ops->weight_free)
+        d->ops->weight_free(d, w);
+    d->now_bytes -= w->bytes;
+    memset(w, 0, sizeof *w);
+}
+
+uint64_t kv_token_bytes(uint32_t n_layer, uint32_t n_head, uint32_t head_dim)
+{
+    return (uint64_t)2 * n_layer * n_head * head_dim * KV_ELEMENT_BYTES;
+}
+
+int dev_kv_open(struct device *d, struct kv_pool *kv, uint32_t n_layer, uint32_t n_head,
+                uint32_t head_dim, uint32_t n_slot, struct err *e)
+{
+    uint64_t per = kv_token_bytes(n_layer, n_head, head_dim);
+
+    memset(kv, 0, sizeof *kv);
+    kv->n_layer = n_layer;
+    kv->n_head = n_head;
+    kv->head_dim = head_dim;
+    for (n_slot = n_slot / KV_TILE * KV_TILE; n_slot >= KV_TILE;
+         n_slot = n_slot / 2 / KV_TILE * KV_TILE) {
+        if (!mul_u64(per, n_slot, &kv->bytes))
+            continue;
+        kv->data = d->ops->alloc(d, kv->bytes);
+        if (kv->data) {
+            kv->n_slot = n_slot;
+            obtained(d, kv->bytes);
+            return 0;
+        }
+    }
+    return err_set(e, EXIT_RUN_FAILED, "device %s: no memory for a KV pool of even %d tokens; "
+                   "--kv needs at least that many", d->ops->name, KV_TILE);
+}
+
+void dev_kv_close(struct device *d, struct kv_pool *kv)
+{
+    if (kv->data)
+        dev_release(d, kv->data, kv->bytes);
+    memset(kv, 0, sizeof *kv);
+}
+
+void dev_begin(struct device *d, const struct batch *b)
+{
+    if (d->ops->begin)
+        d->ops->begin(d, b);
+}
+
+int dev_end(struct device *d, struct err *e)
+{
+    return d->ops->end ? d->ops->end(d, e) : 0;
+}
+
+void dev_embed(struct device *d, void *x, const struct weight *w, const uint32_t *tok, uint32_t n)
+{
+    double row = (double)w->bytes / w->n;
+
+    charge(d, OP_EMBED, 0, n * (row + (double)w->k * d->ops->act_bytes));
+    if (d->ops->embed)
+        d->ops->embed(d, x, w, tok, n);
+}
+
+void dev_norm(struct device *d, void *y, void *x, const void *delta, const void *gain, uint32_t n,
+              uint32_t dim, float eps)
+{
+    double el = (double)n * dim;
+
+    charge(d, OP_NORM, 4 * el, el * d->ops->act_bytes * (delta ? 4 : 2));
+    if (d->ops->norm)
+        d->ops->norm(d, y, x, delta, gain, n, dim, eps);
+}
+
+void dev_matmul(struct device *d, void *y, const void *x, const struct weight *w, uint32_t m)
+{
+    if (!m)
+        return;
+    charge(d, OP_MATMUL, 2.0 * m * w->n * w->k,
+           (double)w->bytes + (double)m * ((double)w->n + w->k) * d->ops->act_bytes);
+    if (d->ops->matmul)
+        d->ops->matmul(d, y, x, w, m);
+}
+
+void dev_rope_store(struct device *d, void *qkv, struct kv_pool *kv, uint32_t layer,
+                    const struct batch *b, uint32_t n_q, float theta)
+{
+    double q = (double)n_q * kv->head_dim, k = (double)kv->n_head * kv->head_dim;
+
+    charge(d, OP_ROPE_STORE, b->n_tok * 3 * (q + k),
+           b->n_tok * ((2 * q + 2 * k) * d->ops->act_bytes + 2 * k * KV_ELEMENT_BYTES));
+    if (d->ops->rope_store)
+        d->ops->rope_store(d, qkv, kv, layer, b, n_q, theta);
+}
+
+/* FLOPs: q.k and p.v over every visible token. Bytes: each cached token of a sequence once, q and y. */
+static bool attend_cost(const struct batch *b, bool prefill, double *tokens_seen, double *kv_read,
+                        double *rows)
+{
+    bool any = false;
+
+    *tokens_seen = *kv_read = *rows = 0;
+    for (uint32_t s = 0; s < b->n_seq; s++) {
+        uint32_t n = b->seq_start[s + 1] - b->seq_start[s];
+        double len = b->kv_len[s];
+
+        if ((n > 1) != prefill)
+            continue;
+        any = true;
+        *tokens_seen += n * (len - n) + 0.5 * n * (n + 1.0);
+        *kv_read += len;
+        *rows += n;
+    }
+    return any;
+}
+
+void dev_attend(struct device *d, void *y, const void *qkv, const struct kv_pool *kv, uint32_t layer,
+                const struct batch *b, uint32_t n_q)
+{
+    for (int prefill = 0; prefill < 2; prefill++) {
+        double seen, read, rows;
+
+        if (!attend_cost(b, prefill != 0, &seen, &read, &rows))
+            continue;
+        charge(d, prefill ? OP_ATTEND_PREFILL : OP_ATTEND_DECODE,
+               4.0 * n_q * kv->head_dim * seen,
+               2.0 * kv->n_head * kv->head_dim * KV_ELEMENT_BYTES * read +
+               2.0 * rows * n_q * kv->head_dim * d->ops->act_bytes);
+        if (d->ops->attend)
+            d->ops->attend(d, y, qkv, kv, layer, b, n_q, prefill != 0);
+    }
+}
+
+void dev_swiglu(struct device *d, void *y, const void *gate_up, uint32_t n, uint32_t f)
+{
+    double el = (double)n * f;
+
+    charge(d, OP_SWIGLU, 5 * el, 3 * el * d->ops->act_bytes);
+    if (d->ops->swiglu)
+        d->ops->swiglu(d, y, gate_up, n, f);
+}
+
+void dev_gather(struct device *d, void *y, const void *x, const uint32_t *row, uint32_t n_row,
+                uint32_t dim)
+{
+    if (!n_row)
+        return;
+    charge(d, OP_GATHER, 0, 2.0 * n_row * dim * d->ops->act_bytes);
+    if (d->ops->gather)
+        d->ops->gather(d, y, x, row, n_row, dim);
+}
+
+void dev_pick(struct device *d, uint32_t *tok, const void *logits, uint32_t n_row, uint32_t vocab)
+{
+    if (!n_row)
+        return;
+    charge(d, OP_PICK, (double)n_row * vocab, (double)n_row * vocab * d->ops->act_bytes);
+    if (d->ops->pick)
+        d->ops->pick(d, tok, logits, n_row, vocab);
+}
+
+void dev_copy(struct device *d, struct kv_pool *kv, const uint32_t *src, const uint32_t *dst,
+              const uint32_t *n_tok, uint32_t n)
+{
+    double tokens = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        tokens += n_tok[i];
+    if (!n)
+        return;
+    charge(d, OP_COPY, 0,
+           2 * tokens * (double)kv_token_bytes(kv->n_layer, kv->n_head, kv->head_dim));
+    if (d->ops->copy)
+        d->ops->copy(d, kv, src, dst, n_tok, n);
+}

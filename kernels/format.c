@@ -1,0 +1,206 @@
+/* format.c - encode and decode of weight formats; half floats in portable integer arithmetic.
+ *
+ * f16 conversion rounds to nearest even and is exact for subnormals, infinities and NaN: it gives the
+ * bits that F16C gives (tests/test_format.c compares all halves and a sweep of floats).
+ * int4 follows ggml's Q4_0: the extreme of largest magnitude, signed, maps to -8, so one end of the
+ * range is always hit; int8 is the plain symmetric 127 grid. Quantisation uses the scale *after* its
+ * rounding to f16, so decode(encode(w)) is the nearest point of the grid that is really stored.
+ * A group that holds NaN or Inf gets a NaN scale: bad weights poison outputs, they never vanish. */
+#include "kernels/format.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/num.h"
+
+const char *const role_name[ROLE_N] = { "qkv", "o", "gate_up", "down", "head", "embed" };
+
+enum { F16_NAN = 0x7e00, F16_MAX_INT = 65504 };
+
+const char *fmt_name(enum fmt f)
+{
+    static const char *const name[FMT_N] = { "f32", "f16", "int8", "int4" };
+
+    return (unsigned)f < FMT_N ? name[f] : "?";
+}
+
+size_t wfmt_name(struct wfmt f, char *out, size_t n)
+{
+    int len = f.fmt == FMT_INT4 ? snprintf(out, n, "int4 g%u", (unsigned)f.group)
+                                : snprintf(out, n, "%s", fmt_name(f.fmt));
+
+    return len < 0 ? 0 : (size_t)len;
+}
+
+uint64_t wfmt_scale_bytes(struct wfmt f, uint32_t n, uint32_t k)
+{
+    switch (f.fmt) {
+    case FMT_INT8: return 2 * (uint64_t)n;
+    case FMT_INT4: return f.group ? 2 * (uint64_t)n * ceil_div_u32(k, f.group) : 0;
+    default: return 0;
+    }
+}
+
+uint64_t wfmt_bytes(struct wfmt f, uint32_t n, uint32_t k)
+{
+    static const uint32_t bits[FMT_N] = { 32, 16, 8, 4 };
+    uint64_t row, body, all;
+
+    if ((unsigned)f.fmt >= FMT_N || k % 32 || (f.fmt == FMT_INT4 && !f.group))
+        return 0;
+    row = (uint64_t)k * bits[f.fmt] / 8;
+    if (!mul_u64(row, n, &body) || !add_u64(body, wfmt_scale_bytes(f, n, k), &all))
+        return 0;
+    return all;
+}
+
+uint16_t f16_from_f32(float x)
+{
+    uint32_t u, sign, h;
+    float small;
+
+    memcpy(&u, &x, 4);
+    sign = u >> 16 & 0x8000;
+    u &= 0x7fffffff;
+    if (u > 0x7f800000)                         /* NaN: quiet, upper payload bits kept, as F16C */
+        h = 0x7e00 | (u >> 13 & 0x3ff);
+    else if (u >= 0x477ff000)                   /* from 65520 up everything rounds to infinity */
+        h = 0x7c00;
+    else if (u >= 0x38800000)                   /* normal: add half an ulp, ties to even */
+        h = ((u + 0xfff + (u >> 13 & 1)) >> 13) - (112 << 10);
+    else {                                      /* below 2^-14: the adder of 0.5f rounds at 2^-24 */
+        memcpy(&small, &u, 4);
+        small += 0.5f;
+        memcpy(&h, &small, 4);
+        h -= 0x3f000000;
+    }
+    return (uint16_t)(sign | h);
+}
+
+float f32_from_f16(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = h >> 10 & 31, m = h & 0x3ff, u;
+    float x;
+
+    if (e == 0) {                               /* zero and subnormals: m * 2^-24 is exact */
+        x = (float)m * 0x1p-24f;
+        memcpy(&u, &x, 4);
+    } else if (e == 31) {
+        u = 0x7f800000 | m << 13 | (m ? 0x400000u : 0);
+    } else {
+        u = (e + 112) << 23 | m << 13;
+    }
+    u |= sign;
+    memcpy(&x, &u, 4);
+    return x;
+}
+
+/* The stored scale of a group, and in *s its value; NaN when the group is not finite. */
+static uint16_t scale_of(float want, bool finite, float *s)
+{
+    uint16_t h = F16_NAN;
+
+    if (finite) {
+        want = fminf(fmaxf(want, -F16_MAX_INT), F16_MAX_INT);
+        h = f16_from_f32(want);
+    }
+    *s = f32_from_f16(h);
+    return h;
+}
+
+/* Nearest integer to x / s within [lo, hi]; 0 when the scale is no use. */
+static int grid(float x, float s, int lo, int hi)
+{
+    float q;
+
+    if (s == 0 || s != s)
+        return 0;
+    q = rintf(x / s);
+    return q < (float)lo ? lo : q > (float)hi ? hi : (int)q;
+}
+
+/* The element of largest magnitude, with its sign; *finite tells whether all are finite. */
+static float extreme(const float *x, uint32_t n, bool *finite)
+{
+    float best = 0;
+
+    *finite = true;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!isfinite(x[i]))
+            *finite = false;
+        else if (fabsf(x[i]) > fabsf(best))
+            best = x[i];
+    }
+    return best;
+}
+
+static void encode_int8(const float *row, uint32_t k, int8_t *q, uint16_t *scale)
+{
+    bool finite;
+    float s, most = fabsf(extreme(row, k, &finite));
+
+    *scale = scale_of(most / 127, finite, &s);
+    for (uint32_t i = 0; i < k; i++)
+        q[i] = (int8_t)grid(row[i], s, -127, 127);
+}
+
+static void encode_int4(const float *row, uint32_t k, uint32_t group, uint8_t *q, uint16_t *scale)
+{
+    for (uint32_t k0 = 0; k0 < k; k0 += group) {
+        uint32_t n = min_u32(group, k - k0);
+        bool finite;
+        float s, most = extreme(row + k0, n, &finite);
+
+        *scale++ = scale_of(most / -8, finite, &s);
+        for (uint32_t i = k0; i < k0 + n; i += 2) {
+            int lo = grid(row[i], s, -8, 7) + 8, hi = grid(row[i + 1], s, -8, 7) + 8;
+
+            q[i / 2] = (uint8_t)(lo | hi << 4);
+        }
+    }
+}
+
+void row_encode(struct wfmt f, const float *row, uint32_t k, void *q, uint16_t *scale)
+{
+    uint16_t *h = q;
+
+    switch (f.fmt) {
+    case FMT_F16:
+        for (uint32_t i = 0; i < k; i++)
+            h[i] = f16_from_f32(row[i]);
+        break;
+    case FMT_INT8: encode_int8(row, k, q, scale); break;
+    case FMT_INT4: encode_int4(row, k, f.group, q, scale); break;
+    default: memcpy(q, row, (size_t)k * sizeof *row);
+    }
+}
+
+static void decode_int4(const uint8_t *q, const uint16_t *scale, uint32_t group, uint32_t k,
+                        float *row)
+{
+    for (uint32_t i = 0; i < k; i++) {
+        int u = i % 2 ? q[i / 2] >> 4 : q[i / 2] & 15;
+
+        row[i] = (float)(u - 8) * f32_from_f16(scale[i / group]);
+    }
+}
+
+void row_decode(struct wfmt f, const void *q, const uint16_t *scale, uint32_t k, float *row)
+{
+    const uint16_t *h = q;
+    const int8_t *b = q;
+
+    switch (f.fmt) {
+    case FMT_F16:
+        for (uint32_t i = 0; i < k; i++)
+            row[i] = f32_from_f16(h[i]);
+        break;
+    case FMT_INT8:
+        for (uint32_t i = 0; i < k; i++)
+            row[i] = (float)b[i] * f32_from_f16(*scale);
+        break;
+    case FMT_INT4: decode_int4(q, scale, f.group, k, row); break;
+    default: memcpy(row, q, (size_t)k * sizeof *row);
+    }
+}

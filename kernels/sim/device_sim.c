@@ -1,0 +1,126 @@
+/* device_sim.c - a clock and a cost model, no arithmetic.
+ *
+ * The idea: one operation takes max(FLOPs / peak, bytes / bandwidth) + a fixed launch cost (roofline,
+ * Williams et al. 2009), at stated efficiencies. FLOPs and bytes come from device.c, so the cost follows
+ * the very forward pass that other devices run. Scheduling is charged as a fixed amount per step.
+ *
+ * What must stay true: time moves only in charge, charge_host and idle, in whole nanoseconds, so that
+ * equal runs give equal rows, byte for byte, on any machine and compiler (-ffp-contract=off). */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/device.h"
+#include "kernels/sim/profile.h"
+
+struct sim {
+    struct sim_profile profile;
+    uint64_t now_ns;
+    uint64_t mem_used;
+    /* FLOP per ns and bytes per ns as the model uses them: peak times efficiency */
+    double flop_rate, byte_rate;
+};
+
+static int sim_open(struct device *d, const struct device_conf *c, struct err *e)
+{
+    struct sim *s = calloc(1, sizeof *s);
+
+    if (!s)
+        return err_set(e, EXIT_RUN_FAILED, "sim: out of memory");
+    if (profile_load(&s->profile, c->profile ? c->profile : "h200", e)) {
+        free(s);
+        return -1;
+    }
+    s->flop_rate = s->profile.flops * s->profile.flop_efficiency * 1e-9;
+    s->byte_rate = s->profile.bandwidth * s->profile.byte_efficiency * 1e-9;
+    d->self = s;
+    d->is_virtual = true;
+    d->pace = PACE_VIRTUAL;
+    snprintf(d->label, sizeof d->label, "sim %s (virtual clock, roofline model, not measured)",
+             s->profile.name);
+    return 0;
+}
+
+static void sim_close(struct device *d) { free(d->self); }
+static uint64_t sim_now(struct device *d) { return ((struct sim *)d->self)->now_ns; }
+
+static void sim_idle(struct device *d, uint64_t until_ns)
+{
+    struct sim *s = d->self;
+
+    if (until_ns > s->now_ns)
+        s->now_ns = until_ns;
+}
+
+static void sim_charge(struct device *d, enum op op, double flops, double bytes, uint32_t times)
+{
+    struct sim *s = d->self;
+    double t_flop = flops / s->flop_rate, t_byte = bytes / s->byte_rate;
+    double ns = (t_flop > t_byte ? t_flop : t_byte) + s->profile.launch_ns;
+
+    (void)op;
+    s->now_ns += (uint64_t)(ns + 0.5) * times;
+}
+
+static void sim_charge_host(struct device *d, uint32_t n_seq)
+{
+    struct sim *s = d->self;
+
+    s->now_ns += s->profile.host_step_ns + (uint64_t)n_seq * s->profile.host_seq_ns;
+}
+
+/* Memory is counted and refused when the described device would be full; nothing is allocated. */
+static void *sim_alloc(struct device *d, uint64_t bytes)
+{
+    struct sim *s = d->self;
+    uint64_t *p;
+
+    if (bytes > s->profile.mem_bytes || s->mem_used > s->profile.mem_bytes - bytes)
+        return NULL;
+    p = malloc(sizeof *p);
+    if (p) {
+        *p = bytes;
+        s->mem_used += bytes;
+    }
+    return p;
+}
+
+static void sim_release(struct device *d, void *p)
+{
+    ((struct sim *)d->self)->mem_used -= *(uint64_t *)p;
+    free(p);
+}
+
+static int sim_weight(struct device *d, struct weight *w, struct row_source src, struct err *e)
+{
+    (void)src;                                  /* no arithmetic, no numbers needed */
+    w->data = sim_alloc(d, w->bytes);
+    if (!w->data)
+        return err_set(e, EXIT_RUN_FAILED, "sim %s: weights do not fit its %.0f GiB of memory",
+                       ((struct sim *)d->self)->profile.name,
+                       (double)((struct sim *)d->self)->profile.mem_bytes / 0x1p30);
+    return 0;
+}
+
+static void sim_weight_free(struct device *d, struct weight *w)
+{
+    if (w->data)
+        sim_release(d, w->data);
+}
+
+static int sim_probe(char *line, size_t n)
+{
+    snprintf(line, n, "roofline model; profiles in kernels/sim/profiles");
+    return 0;
+}
+
+const struct device_ops device_sim = {
+    .abi = DEVICE_ABI, .name = "sim",
+    .about = "virtual clock and roofline cost model, no arithmetic (profiles: h200, a100, l4, cpu)",
+    .computes = false, .act_bytes = 2,
+    .open = sim_open, .close = sim_close, .now = sim_now, .idle = sim_idle,
+    .charge = sim_charge, .charge_host = sim_charge_host,
+    .alloc = sim_alloc, .release = sim_release,
+    .weight = sim_weight, .weight_free = sim_weight_free, .probe = sim_probe,
+};

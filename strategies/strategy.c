@@ -1,0 +1,226 @@
+/* strategy.c - what all strategies share: names, plans, queues, block tables. */
+#include "strategies/strategy.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const char *const why_name[WHY_N] = {
+    "no KV room", "token budget", "sequence cap", "batch closed", "ordering"
+};
+
+int plan_add(struct plan *p, struct request *r, uint32_t n)
+{
+    if (!n || n > req_todo(r) || p->n == p->max_seq || n > plan_room(p) ||
+        (uint64_t)r->n_kv + n > req_room(r))
+        return -1;
+    p->slice[p->n++] = (struct slice){ r, n };
+    p->n_tok += n;
+    return 0;
+}
+
+void plan_preempt(struct plan *p, struct kv *kv, struct request *r)
+{
+    for (uint32_t i = 0; i < p->n; i++)
+        if (p->slice[i].r == r) {
+            p->n_tok -= p->slice[i].n;
+            memmove(p->slice + i, p->slice + i + 1, (--p->n - i) * sizeof *p->slice);
+            break;
+        }
+    kv_drop(kv, r);
+    r->n_kv = 0;
+    r->n_preempt++;
+    p->n_preempt++;
+    if (p->on_preempt)
+        p->on_preempt(p->loop, r);
+}
+
+void plan_why(struct plan *p, enum why why, uint32_t n)
+{
+    if (why == WHY_NO_KV && n > 1) {
+        p->why[WHY_ORDER] += n - 1;
+        n = 1;
+    }
+    p->why[why] += n;
+}
+
+int kv_grow(struct kv *kv, struct request *r, uint32_t n_tok)
+{
+    bool held = r->n_block > 0;
+
+    if (n_tok <= req_room(r))
+        return 0;
+    if (kv->ops->grow(kv, r, n_tok))
+        return -1;
+    if (!held) {
+        r->hold_prev = NULL;
+        r->hold_next = kv->holder;
+        if (kv->holder)
+            kv->holder->hold_prev = r;
+        kv->holder = r;
+    }
+    return 0;
+}
+
+void kv_drop(struct kv *kv, struct request *r)
+{
+    if (!r->n_block)
+        return;
+    kv->ops->drop(kv, r);
+    r->n_block = 0;
+    *(r->hold_prev ? &r->hold_prev->hold_next : &kv->holder) = r->hold_next;
+    if (r->hold_next)
+        r->hold_next->hold_prev = r->hold_prev;
+    r->hold_next = r->hold_prev = NULL;
+}
+
+int kv_table_room(struct kv *kv, struct request *r, uint32_t n)
+{
+    uint32_t cap = r->cap_block ? r->cap_block : 8;
+    uint32_t *block;
+
+    if (n <= r->cap_block)
+        return 0;
+    while (cap < n)
+        cap *= 2;
+    block = ARENA_NEW(kv->arena, uint32_t, cap);
+    if (!block)
+        return -1;
+    if (r->n_block)
+        memcpy(block, r->block, r->n_block * sizeof *block);
+    r->block = block;
+    r->cap_block = cap;
+    return 0;
+}
+
+void queue_push(struct queue *q, struct request *r)
+{
+    r->next = NULL;
+    r->prev = q->tail;
+    if (q->tail)
+        q->tail->next = r;
+    else
+        q->head = r;
+    q->tail = r;
+    q->n++;
+}
+
+void queue_push_front(struct queue *q, struct request *r)
+{
+    r->prev = NULL;
+    r->next = q->head;
+    if (q->head)
+        q->head->prev = r;
+    else
+        q->tail = r;
+    q->head = r;
+    q->n++;
+}
+
+void queue_remove(struct queue *q, struct request *r)
+{
+    *(r->prev ? &r->prev->next : &q->head) = r->next;
+    *(r->next ? &r->next->prev : &q->tail) = r->prev;
+    r->next = r->prev = NULL;
+    q->n--;
+}
+
+int sched_open(struct sched *s, const struct sched_ops *ops, const struct params *p,
+               uint32_t max_waiting, struct arena *a, struct err *e)
+{
+    memset(s, 0, sizeof *s);
+    s->ops = ops;
+    s->env.params = *p;
+    s->env.max_waiting = max_waiting;
+    s->self = arena_get(a, 1, ops->state_bytes);
+    if (!s->self)
+        return err_set(e, EXIT_RUN_FAILED, "scheduler %s: out of memory", ops->name);
+    return ops->open(s, a, e);
+}
+
+int kv_open(struct kv *kv, const struct kv_ops *ops, const struct params *p, uint32_t n_slot,
+            uint32_t max_len, struct arena *a, struct err *e)
+{
+    memset(kv, 0, sizeof *kv);
+    kv->ops = ops;
+    kv->env = (struct kv_env){ *p, n_slot, max_len };
+    kv->arena = a;
+    kv->self = arena_get(a, 1, ops->state_bytes);
+    if (!kv->self)
+        return err_set(e, EXIT_RUN_FAILED, "memory manager %s: out of memory", ops->name);
+    return ops->open(kv, a, e);
+}
+
+/* The three kinds of part share name and knobs; this is what finding one needs of each. */
+struct part { const char *name; const struct knob *knobs; };
+
+static int find_part(const char *kind, const char *text, const struct part *parts, size_t n,
+                     size_t *found, struct params *params, struct err *e)
+{
+    const char *names[64];
+    size_t len = strcspn(text, ":");
+    char name[64];
+
+    if (len >= sizeof name)
+        return err_set(e, EXIT_USAGE, "%s name is too long: '%.40s...'", kind, text);
+    memcpy(name, text, len);
+    name[len] = 0;
+    for (size_t i = 0; i < n; i++) {
+        names[i] = parts[i].name;
+        if (!strcmp(name, parts[i].name)) {
+            *found = i;
+            return params_parse(params, parts[i].knobs, name, text[len] ? text + len + 1 : "", e);
+        }
+    }
+    const char *near = nearest_name(name, names, n);
+
+    return err_set(e, EXIT_USAGE, "unknown %s '%s'; %s%s%s'servelab list' shows all", kind, name,
+                   near ? "did you mean '" : "", near ? near : "", near ? "'? " : "");
+}
+
+static int parse_parts(struct strategy *s, char *part[3], struct err *e)
+{
+    struct part parts[64];
+    size_t n, i;
+
+    for (n = 0; sched_registry[n] && n < 64; n++)
+        parts[n] = (struct part){ sched_registry[n]->name, sched_registry[n]->knobs };
+    if (find_part("scheduler", part[0], parts, n, &i, &s->sched_params, e))
+        return -1;
+    s->sched = sched_registry[i];
+    for (n = 0; kv_registry[n] && n < 64; n++)
+        parts[n] = (struct part){ kv_registry[n]->name, kv_registry[n]->knobs };
+    if (find_part("memory manager", part[1], parts, n, &i, &s->kv_params, e))
+        return -1;
+    s->kv = kv_registry[i];
+    for (n = 0; prec_registry[n] && n < 64; n++)
+        parts[n] = (struct part){ prec_registry[n]->name, prec_registry[n]->knobs };
+    if (find_part("precision", part[2], parts, n, &i, &s->prec_params, e))
+        return -1;
+    s->prec = prec_registry[i];
+    return 0;
+}
+
+int strategy_parse(struct strategy *s, const char *text, struct err *e)
+{
+    char copy[256], *part[3], *save = NULL, names[3][128];
+    int n = 0;
+
+    memset(s, 0, sizeof *s);
+    if (snprintf(copy, sizeof copy, "%s", text) >= (int)sizeof copy)
+        return err_set(e, EXIT_USAGE, "strategy name is too long: '%.60s...'", text);
+    for (char *p = strtok_r(copy, "+", &save); p; p = strtok_r(NULL, "+", &save))
+        if (n++ < 3)
+            part[n - 1] = p;
+    if (n != 3)
+        return err_set(e, EXIT_USAGE, "strategy '%s': expected scheduler+memory+precision, such as "
+                       "continuous+paged:block=16+f16, or a preset; 'servelab list' shows all", text);
+    if (parse_parts(s, part, e))
+        return -1;
+    params_name(&s->sched_params, s->sched->name, names[0], sizeof names[0]);
+    params_name(&s->kv_params, s->kv->name, names[1], sizeof names[1]);
+    params_name(&s->prec_params, s->prec->name, names[2], sizeof names[2]);
+    if (snprintf(s->name, sizeof s->name, "%s+%s+%s", names[0], names[1], names[2]) >=
+        (int)sizeof s->name)
+        return err_set(e, EXIT_USAGE, "strategy name is too long: '%s'", text);
+    return 0;
+}
