@@ -37,22 +37,28 @@ say = @$(if $(V),,echo "  $1";)
 show = $(if $(V),set -x;)
 
 bin: $(BIN)
+	@:
 tests: $(TEST_BIN) $(O)/servelab
+	@:
+
+# A dropped file that does not define the name its own name promises is only noticed here.
+link = $(CC) $(FLAGS) -o $@ $1 $(LDFLAGS) $2 $(LIBS) || { echo 'hint: undefined sched_X, kv_X, prec_X, \
+device_X, verb_X, bench_X or suite_X: the file X.c must define it (CONTRIBUTING.md)' >&2; exit 1; }
 
 # Files that are rewritten only when their text changes, so that what depends on them is redone then.
 $(shell .ci/keep $(O)/flags.txt '$(CC) $(FLAGS) $(CURDIR)' && .ci/keep $(O)/objects.txt '$(OBJ)' && \
         .ci/keep $(O)/tests.txt '$(TEST_OBJ)' && .ci/version $(O)/build/gen/version.h '$(CC) $(FLAGS)')
 
 $(BIN): $(OBJ) $(O)/objects.txt
-	$(call say,LD $@)$(show)$(CC) $(FLAGS) -o $@ $(OBJ) $(LDFLAGS) $(LIBS)
+	$(call say,LD $@)$(show)$(call link,$(OBJ))
 
 ifneq ($(BIN),$(O)/servelab)
 $(O)/servelab: $(OBJ) $(O)/objects.txt
-	$(call say,LD $@)$(show)$(CC) $(FLAGS) -o $@ $(OBJ) $(LDFLAGS) $(LIBS)
+	$(call say,LD $@)$(show)$(call link,$(OBJ))
 endif
 
 $(TEST_BIN): $(TEST_OBJ) $(O)/tests.txt
-	$(call say,LD $@)$(show)$(CC) $(FLAGS) -o $@ $(TEST_OBJ) $(LDFLAGS) -lcunit $(LIBS)
+	$(call say,LD $@)$(show)$(call link,$(TEST_OBJ),-lcunit)
 
 $(O)/tests/%.o: PLACE += -DSERVELAB_BIN='"$(CURDIR)/$(O)/servelab"'
 $(O)/%.o: %.c $(O)/flags.txt
@@ -60,4 +66,5 @@ $(O)/%.o: %.c $(O)/flags.txt
 	$(call say,CC $<)$(show)$(CC) $(FLAGS) $(isa) $(PLACE) -MMD -MP -c -o $@ $<
 
 -include $(sort $(OBJ:.o=.d) $(TEST_OBJ:.o=.d))
+.DELETE_ON_ERROR:
 .PHONY: bin tests

@@ -1,9 +1,10 @@
-/* bench_kernels.c - `servelab bench kernels`: the cpu kernels against what this machine was measured to do.
+/* bench_kernels.c - `servelab bench kernels`: cpu kernels against this machine's measured roofs.
  *
- * Roofs (memory read, FMA loop, integer dot loop) are cases like all others: every round runs each case
- * once, so that a busy neighbour hits all alike, and medians over rounds are compared. The fraction is
- * time by the roofline (the larger of bytes / read roof and operations / compute roof) over time taken.
- * Single matrices of this model fit caches and can pass the read roof; the stack of all layers cannot. */
+ * Roofs (memory read, FMA loop, integer dot loop) are cases like all others: every round runs
+ * each case once, so that a busy neighbour hits all alike, and medians over rounds are compared.
+ * The fraction is time by the roofline (the larger of bytes / read roof and operations / compute
+ * roof) over time taken. Single matrices of this model fit caches and can pass the read roof;
+ * the stack of all layers cannot. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,8 @@
 
 extern const struct device_ops device_cpu;
 
-enum { MAX_ROUND = 64, MAX_CASE = 160, MAX_WEIGHT = 160, DIM = 576, FFN = 1536, N_Q = 9, N_KV = 3, HD = 64 };
+enum { MAX_ROUND = 64, MAX_CASE = 160, MAX_WEIGHT = 160 };
+enum { DIM = 576, FFN = 1536, N_Q = 9, N_KV = 3, HD = 64, LAYERS = 30 };   /* SmolLM2-135M */
 enum kind { READ, FMA, DOT, MATMUL, ATTEND };
 
 struct set { struct weight w[MAX_WEIGHT]; uint32_t n; };   /* matrices run one after another */
@@ -170,18 +172,22 @@ static int any_row(void *self, uint32_t row, float *out, struct err *e)
     return 0;
 }
 
-static int load(struct bench_run *b, struct set *s, struct wfmt f, uint32_t n, uint32_t k, struct err *e)
+static int load(struct bench_run *b, struct set *s, struct wfmt f, uint32_t n, uint32_t k,
+                struct err *e)
 {
     struct row_source src = { any_row, &k };
 
     return dev_weight(&b->d, s->w + s->n++, f, n, k, src, e);
 }
 
-static const struct { const char *name; uint32_t n, k; } shapes[] = {
-    { "qkv 960x576", (N_Q + 2 * N_KV) * HD, DIM }, { "o 576x576", DIM, DIM },
-    { "gate_up 3072x576", 2 * FFN, DIM }, { "down 576x1536", DIM, FFN }, { "head 49152x576", 49152, DIM }
+static const struct shape { const char *name; uint32_t n, k; } shapes[] = {
+    { "qkv 960x576", (N_Q + 2 * N_KV) * HD, DIM },
+    { "o 576x576", DIM, DIM },
+    { "gate_up 3072x576", 2 * FFN, DIM },
+    { "down 576x1536", DIM, FFN },
+    { "head 49152x576", 49152, DIM }
 };
-enum { N_SHAPE = 5, LAYERS = 30 };
+enum { N_SHAPE = 5 };
 
 static struct bench_case *add_matmul(struct bench_run *b, const char *name, struct wfmt f,
                                      const struct set *s, uint32_t m)
@@ -243,7 +249,8 @@ static int add_all(struct bench_run *b, struct err *e)
     static const struct wfmt formats[] = {
         { FMT_F16, 0 }, { FMT_INT8, 0 }, { FMT_INT4, 64 }, { FMT_INT4, 32 }
     };
-    static const char *const roof[] = { "roof: memory read", "roof: F32 FMA loop", "roof: int8 dot loop" };
+    static const char *const roof[] = { "roof: memory read", "roof: F32 FMA loop",
+                                        "roof: int8 dot loop" };
     size_t floats = 512 * (size_t)3072 + 64 * (size_t)49152;
 
     b->big_bytes = (size_t)(b->quick ? 128 : 256) << 20;
@@ -261,7 +268,8 @@ static int add_all(struct bench_run *b, struct err *e)
             struct bench_case *c = add(b, (enum kind)k, roof[k]);
 
             c->n_thread = all ? (uint32_t)b->cpu->n_thread : 1;
-            snprintf(c->what, sizeof c->what, "%u thread%s", c->n_thread, c->n_thread > 1 ? "s" : "");
+            snprintf(c->what, sizeof c->what, "%u thread%s", c->n_thread,
+                     c->n_thread > 1 ? "s" : "");
             c->bytes = k == READ ? (double)b->big_bytes : 0;
             c->flops = k == FMA ? b->cpu->isa->roof_fma(FMA_ROUNDS / 16) * 16
                      : k == DOT ? b->cpu->isa->roof_dot(DOT_ROUNDS / 16) * 16 : 0;
@@ -272,7 +280,8 @@ static int add_all(struct bench_run *b, struct err *e)
     add_attend(b, 1, 512, 512);
     add_attend(b, 1, 2048, 512);
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
-        if ((!b->only || !strcmp(b->only, fmt_name(formats[i].fmt))) && add_format(b, formats[i], e))
+        if ((!b->only || !strcmp(b->only, fmt_name(formats[i].fmt))) &&
+            add_format(b, formats[i], e))
             return -1;
     return 0;
 }
@@ -297,13 +306,13 @@ static void show(const struct bench_run *b, const struct bench_case *c, bool las
     roof = memory ? by_bytes : by_ops;
     if (b->json)
         printf("  {\"kernel\": \"%s\", \"case\": \"%s\", \"median_us\": %.3f, \"best_us\": %.3f, "
-               "\"gb_s\": %.3f, \"gop_s\": %.3f, \"bound\": \"%s\", \"roof_fraction\": %.4f}%s\n", c->name,
-               c->what, t * 1e6, best(c) * 1e6, c->bytes / t * 1e-9, c->flops / t * 1e-9,
+               "\"gb_s\": %.3f, \"gop_s\": %.3f, \"bound\": \"%s\", \"roof_fraction\": %.4f}%s\n",
+               c->name, c->what, t * 1e6, best(c) * 1e6, c->bytes / t * 1e-9, c->flops / t * 1e-9,
                memory ? "memory" : "compute", roof / t, last ? "" : ",");
     else
         printf("%-26s %-16s %11.1f %11.1f %9.1f %9.1f  %-7s %5.0f %%\n", c->name, c->what, t * 1e6,
-               best(c) * 1e6, c->bytes / t * 1e-9, c->flops / t * 1e-9, memory ? "memory" : "compute",
-               100 * roof / t);
+               best(c) * 1e6, c->bytes / t * 1e-9, c->flops / t * 1e-9,
+               memory ? "memory" : "compute", 100 * roof / t);
 }
 
 static void show_all(const struct bench_run *b)
@@ -311,9 +320,9 @@ static void show_all(const struct bench_run *b)
     if (b->json)
         printf("{\"device\": \"%s\", \"rounds\": %d, \"cases\": [\n", b->d.label, b->rounds);
     else
-        printf("%s; SmolLM2-135M shapes; medians of %d interleaved rounds\n%-26s %-16s %11s %11s %9s %9s  "
-               "%-7s %7s\n", b->d.label, b->rounds, "kernel", "case", "median us", "best us", "GB/s",
-               "Gop/s", "bound", "of roof");
+        printf("%s; SmolLM2-135M shapes; medians of %d interleaved rounds\n"
+               "%-26s %-16s %11s %11s %9s %9s  %-7s %7s\n", b->d.label, b->rounds, "kernel", "case",
+               "median us", "best us", "GB/s", "Gop/s", "bound", "of roof");
     for (uint32_t i = 0; i < b->n; i++)
         show(b, b->c + i, i + 1 == b->n);
     if (b->json)
@@ -321,16 +330,18 @@ static void show_all(const struct bench_run *b)
 }
 
 static const char help[] =
-    "usage: servelab bench kernels [--quick] [--json] [--isa NAME] [--threads N] [--format NAME]\n\n"
+    "usage: servelab bench kernels [--quick] [--json] [--isa NAME] [--threads N] [--format F]\n\n"
     "Measures the cpu kernels and, in the same rounds, the roofs of this machine.\n"
-    "  --quick      fewer rounds and shapes (about 10 s)\n"
+    "  --quick      fewer rounds and shapes (about 20 s)\n"
     "  --json       one JSON object instead of a table\n"
     "  --isa NAME   avx512, avx2 or scalar; default: the best here\n"
     "  --threads N  default: all cores\n"
-    "  --format F   weights of one format only: f16, int8 or int4; none: no matrices\n\nexample: servelab bench kernels --quick\n";
+    "  --format F   weights of one format only: f16, int8 or int4; none: no matrices\n\n"
+    "example: servelab bench kernels --quick\n";
 
 /* 1: go on, 0: done, -1: error */
-static int options(struct bench_run *b, struct device_conf *conf, int argc, char **argv, struct err *e)
+static int options(struct bench_run *b, struct device_conf *conf, int argc, char **argv,
+                   struct err *e)
 {
     static const struct option opts[] = {
         { "quick", no_argument, NULL, 'q' }, { "json", no_argument, NULL, 'j' },

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
+#include "harness/scratch_store.h"
 #include "harness/loaded.h"
 #include "harness/replay.h"
 #include "harness/verb.h"
@@ -74,33 +74,12 @@ static int one(struct setup *s, const char *strategy, struct recorder *rec, enum
 static int rows(struct setup *s, const char *strategy, enum log_level log, const char *what,
                 struct err *e)
 {
-    char path[] = "/tmp/servelab-bench-XXXXXX";
-    int fd = mkstemp(path), rc = -1;
-    struct recorder *rec;
-    struct run_row row = { .backend = "sim", .device = "sim", .clock = "virtual", .pace = "virtual",
-                           .loop = "open", .rate_scale = 1, .pair_key = "", .slo_json = "{}",
-                           .params_json = "{}" };
-    struct environment_row env = { .hostname = "bench" };
-    struct model_row model = { .name = "bench" };
-    struct trace_row trace = { .name = "bench", .sha256 = "bench" };
-    struct strategy_row st = { .name = strategy };
-    struct experiment_row x = { .name = "bench", .spec_json = "{}", .command_line = "" };
+    struct scratch_store store;
+    int rc = -1;
 
-    if (fd < 0)
-        return err_set(e, EXIT_IO, "cannot make a temporary file in /tmp");
-    close(fd);
-    unlink(path);
-    rec = recorder_open(path, e);
-    if (rec && (row.environment_id = recorder_environment(rec, &env, e)) >= 0 &&
-        (row.model_id = recorder_model(rec, &model, e)) >= 0 &&
-        (row.trace_id = recorder_trace(rec, &trace, e)) >= 0 &&
-        (row.strategy_id = recorder_strategy(rec, &st, e)) >= 0 &&
-        (row.experiment_id = recorder_experiment(rec, &x, e)) >= 0 &&
-        recorder_run_begin(rec, &row, false, e) >= 0)
-        rc = one(s, strategy, rec, log, what, e);
-    if (rec)
-        recorder_close(rec);
-    unlink(path);
+    if (!scratch_store_open(&store, false, e))
+        rc = one(s, strategy, store.rec, log, what, e);
+    scratch_store_close(&store);
     return rc;
 }
 

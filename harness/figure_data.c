@@ -3,6 +3,7 @@
  * The first column of every table is `series`: a new value begins a new data block (two blank lines), so
  * that `index FIRSTk + i - 1` is block i of table k. The arrays say which series a block is:
  *   Nk, FIRSTk, Sk[Nk]     of table k = 1, 2 ...
+ *   ROWSk                  its rows whose last column is there; 0: it cannot be plotted
  *   LABEL[], COLOR[]       of table 1, by series: the key
  * Only numbers and label_safe text go into either file; NULL is NaN. */
 #include <stdlib.h>
@@ -85,7 +86,7 @@ static void put_key(FILE *gp, sqlite3_stmt *q, int n, char *colors, size_t size)
 
 static int one_table(sqlite3_stmt *q, int table, int *block, FILE *tsv, FILE *gp, FILE *key)
 {
-    int series[SERIES_MAX], n = 0, rows = 0, columns = sqlite3_column_count(q), rc;
+    int series[SERIES_MAX], n = 0, rows = 0, full = 0, columns = sqlite3_column_count(q), rc;
     char colors[8 * SERIES_MAX] = "";
 
     put_names(tsv, q, table);
@@ -108,12 +109,14 @@ static int one_table(sqlite3_stmt *q, int table, int *block, FILE *tsv, FILE *gp
         }
         fputc('\n', tsv);
         rows++;
+        full += sqlite3_column_type(q, columns - 1) != SQLITE_NULL;
     }
     if (!rows) {
         put_empty(tsv, columns);
         series[n++] = 1;
     }
     put_array(gp, table, series, n, *block);
+    fprintf(gp, "ROWS%d = %d\n", table, full);
     *block += n;
     if (table == 1 && rows)
         fprintf(gp, "array COLOR[%d] = [%s]\n", n, colors);
@@ -152,6 +155,8 @@ int figure_data(struct selection *s, const char *sql, const struct figure_args *
             fflush(key);
             put_labels(gp, labels, block);
         }
+        if (table == 2 && rows == 0)
+            first = 0;                                   /* a key and nothing to show */
         sqlite3_finalize(q);
         if (first == 0)
             break;

@@ -7,8 +7,20 @@
 #include "harness/escape.h"
 #include "harness/figures.h"
 
+/* Curves have ids that gnuplot repeats from panel to panel; nothing refers to them: they are counted.
+ * Returns what follows the id. */
+static const char *put_curve(FILE *out, const char *in, const char *prefix, int *curves)
+{
+    size_t n = strlen(prefix);
+
+    if (strncmp(in, prefix, n) != 0 || strncmp(in + n, "_plot_", 6) != 0)
+        return in;
+    fprintf(out, "curve-%d", ++*curves);
+    return in + strcspn(in, "\"'");
+}
+
 /* Copies `in`, with `prefix` before every name that follows one of the three ways to write or use an id. */
-static void put_prefixed(FILE *out, const char *in, const char *prefix)
+static void put_prefixed(FILE *out, const char *in, const char *prefix, int *curves)
 {
     static const char *const before[] = {" id=\"", " id='", "href='#", "href=\"#", "url(#"};
     size_t hit;
@@ -21,14 +33,14 @@ static void put_prefixed(FILE *out, const char *in, const char *prefix)
         if (hit) {
             fwrite(in, 1, hit, out);
             fprintf(out, "%s-", prefix);
-            in += hit;
+            in = put_curve(out, in + hit, prefix, curves);
         } else {
             fputc(*in++, out);
         }
     }
 }
 
-/* Cuts <tag>...</tag> out of text; true when it was there. */
+/* Cuts <tag>...</tag> out of text where it is there. */
 static void cut_element(char *text, const char *open, const char *close)
 {
     char *from = strstr(text, open), *to = from ? strstr(from, close) : NULL;
@@ -41,7 +53,7 @@ int figure_tidy_svg(const char *path, const struct figure *f, struct err *e)
 {
     char *text = file_text(path, e), *body;
     FILE *out;
-    int bad;
+    int bad, curves = 0;
 
     if (!text)
         return -1;
@@ -54,13 +66,13 @@ int figure_tidy_svg(const char *path, const struct figure *f, struct err *e)
         return err_set(e, EXIT_IO, "%s: cannot be rewritten", path);
     }
     *body = '\0';
-    put_prefixed(out, text, f->name);
+    put_prefixed(out, text, f->name, &curves);
     fputs("><title>", out);
     escape_html(out, f->title);
     fputs("</title><desc>", out);
     escape_html(out, f->about);
     fputs("</desc>", out);
-    put_prefixed(out, body + 1, f->name);
+    put_prefixed(out, body + 1, f->name, &curves);
     bad = ferror(out) != 0;
     bad = fclose(out) != 0 || bad;
     free(text);

@@ -55,7 +55,7 @@ char *file_text(const char *path, struct err *e);
 int figure_folder_make(const char *path, struct err *e);   /* fine when it is there */
 struct figure_args { int64_t family, group, a, b, c, d, r; char tail[8]; };   /* 0: NULL */
 /* Runs every statement of sql, writes the tables to tsv, and the arrays that describe them to gp. Returns the
- * rows of the first table, or -1. */
+ * rows of the first table, 0 when that or the second is empty (nothing to draw), or -1. */
 int figure_data(struct selection *s, const char *sql, const struct figure_args *a, FILE *tsv, FILE *gp,
                 struct err *e);
 /* Gives an SVG its own title and description, and ids that no other figure has. */

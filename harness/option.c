@@ -37,7 +37,7 @@ int verb_option(const struct verb *v, int argc, char **argv, const struct option
 {
     struct option all[66];
     size_t n = 0;
-    int at = optind ? optind : 1, c;
+    int c;
 
     *done = false;
     for (; opts[n].name && n < 64; n++)
@@ -52,7 +52,7 @@ int verb_option(const struct verb *v, int argc, char **argv, const struct option
         return -1;
     }
     if (c == '?' || c == ':') {
-        refuse(v, at < argc ? argv[at] : "?", opts, e);
+        refuse(v, optind > 1 && optind <= argc ? argv[optind - 1] : "?", opts, e);
         return '?';
     }
     return c;

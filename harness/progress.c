@@ -48,12 +48,11 @@ static void describe(struct progress *p, char *out, size_t n)
     if (p->bar)
         for (int i = 0; i < 10; i++)
             strcat(bar, i < full ? "█" : "░");
-    snprintf(out, n, "[%u/%u] %s %s%s%.0f %% %llu/%llu  %.0f tok/s  run %u wait %u preempt %llu  %s left",
-             p->run + 1, p->n_run, p->name, bar, p->bar ? " " : "", 100 * share,
-             (unsigned long long)done, (unsigned long long)p->n_request,
+    snprintf(out, n, "[%u/%u] %s %s%s%3.0f %%  %s left  %.0f tok/s  run %u wait %u  %llu/%llu  preempt %llu",
+             p->run + 1, p->n_run, p->name, bar, p->bar ? " " : "", 100 * share, left,
              t > 0 ? (double)tokens / t : 0, atomic_load(&p->live.running),
-             atomic_load(&p->live.waiting), (unsigned long long)atomic_load(&p->live.preemptions),
-             left);
+             atomic_load(&p->live.waiting), (unsigned long long)done,
+             (unsigned long long)p->n_request, (unsigned long long)atomic_load(&p->live.preemptions));
 }
 
 /* Cuts to the terminal's width, counting a UTF-8 sequence as one column. */

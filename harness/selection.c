@@ -245,7 +245,8 @@ static int name_it(struct selection *s, struct err *e)
     if (sqlite3_step(q) == SQLITE_ROW) {
         snprintf(s->name, sizeof s->name, "%s", column_str(q, 0));
         for (const char *p = s->name; *p && n < 64; p++, n++)
-            s->folder[n] = isalnum((unsigned char)*p) || strchr("-_", *p) || (*p == '.' && n) ? *p : '_';
+            s->folder[n] = isalnum((unsigned char)*p) || *p == '-' ||
+                           (*p == '.' && n && isalnum((unsigned char)p[-1])) ? *p : '_';
         s->folder[n] = '\0';
         if (n == 0 || sqlite3_column_int(q, 1) > 0)
             snprintf(s->folder + n, sizeof s->folder - n, "-%lld", (long long)s->experiment);

@@ -300,6 +300,21 @@ static void print_header(struct sweep *s, double estimate_s)
                 floor(estimate_s / 60), fmod(estimate_s, 60));
 }
 
+static int ids_fit(struct sweep *s)
+{
+    for (uint32_t i = 0; i < s->trace.n; i++) {
+        const struct trace_more *more = s->trace.req[i].more;
+
+        for (uint32_t k = 0; more && more->prompt_ids && k < s->trace.req[i].n_prompt; k++)
+            if (more->prompt_ids[k] >= s->shape.vocab)
+                return err_set(s->e, EXIT_USAGE, "%s: row %u: prompt_ids[%u] is %u, but model %s has "
+                               "%u tokens; its ids come from another tokenizer: give prompt_tokens "
+                               "instead", s->c->trace_path, i, k, more->prompt_ids[k],
+                               s->shape.name, s->shape.vocab);
+    }
+    return 0;
+}
+
 static int prepare(struct sweep *s)
 {
     const struct sweep_conf *c = s->c;
@@ -308,7 +323,8 @@ static int prepare(struct sweep *s)
     if (shape_load(&s->shape, c->model, s->e))
         return -1;
     o.max_context = s->shape.max_context;
-    if (trace_read(&s->trace, c->trace_path, &o, s->e) || trace_stat(&s->trace, &s->info, s->e))
+    if (trace_read(&s->trace, c->trace_path, &o, s->e) || ids_fit(s) ||
+        trace_stat(&s->trace, &s->info, s->e))
         return -1;
     s->slo = c->has_slo ? c->slo : s->trace.slo;
     s->max_len = c->max_len ? c->max_len : default_max_len(s);

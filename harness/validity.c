@@ -49,6 +49,6 @@ void validity_judge(struct validity *v, const struct replay_conf *c, const struc
     if (others > 0.1)
         reason(v, &level, SUSPECT, "others used %.0f %% of the machine", 100 * others);
     if (window < least)
-        reason(v, &level, SUSPECT, "short window: %.1f s, %.0f s wanted", window, least);
+        reason(v, &level, SUSPECT, "window shorter than %.0f s", least);
     v->word = level == INVALID ? "invalid" : level == SUSPECT ? "suspect" : "valid";
 }

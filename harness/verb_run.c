@@ -20,7 +20,7 @@ static const char help[] =
     "  --strategy S[,S]    scheduler+memory+precision with knobs, such as continuous+paged:block=16+f16,\n"
     "                      or a preset; default: the preset 'default' (see 'servelab list')\n"
     "  --device D          cpu, sim, ref; auto (default) takes the fastest that this machine has\n"
-    "  --profile P         sim: machine to simulate (default h200; see 'servelab list profiles')\n"
+    "  --profile P         sim: machine to simulate (default cpu; see 'servelab list profiles')\n"
     "  --model M           a shape under models/shapes or a path (default smollm2-135m)\n"
     "  --rate X[,X]        multiplies the trace's arrival rate; '1-8*2' means 1,2,4,8 (default 1)\n"
     "  --repeats N         each cell N times, interleaved (default 1)\n"

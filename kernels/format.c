@@ -1,11 +1,12 @@
 /* format.c - encode and decode of weight formats; half floats in portable integer arithmetic.
  *
- * f16 conversion rounds to nearest even and is exact for subnormals, infinities and NaN: it gives the
- * bits that F16C gives (tests/test_format.c compares all halves and a sweep of floats).
- * int4 follows ggml's Q4_0: the extreme of largest magnitude, signed, maps to -8, so one end of the
- * range is always hit; int8 is the plain symmetric 127 grid. Quantisation uses the scale *after* its
- * rounding to f16, so decode(encode(w)) is the nearest point of the grid that is really stored.
- * A group that holds NaN or Inf gets a NaN scale: bad weights poison outputs, they never vanish. */
+ * f16 conversion rounds to nearest even and is exact for subnormals, infinities and NaN: it
+ * gives the bits that F16C gives (tests/test_format.c compares all halves and a sweep of
+ * floats). int4 follows ggml's Q4_0: the extreme of largest magnitude, signed, maps to -8, so
+ * one end of the range is always hit; int8 is the plain symmetric 127 grid. Quantisation uses
+ * the scale *after* its rounding to f16, so decode(encode(w)) is the nearest point of the grid
+ * that is really stored. A group that holds NaN or Inf gets a NaN scale: bad weights poison
+ * outputs, they never vanish. */
 #include "kernels/format.h"
 
 #include <math.h>

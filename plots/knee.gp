@@ -9,20 +9,24 @@ set offsets graph 0.05, graph 0.05, graph 0.06, graph 0.06
 eval(headline)
 unset key
 eval(panel(1, sprintf('time to first token, %s', TAIL)))
-if (SLO_TTFT > 0) set arrow 1 from graph 0, first SLO_TTFT to graph 1, first SLO_TTFT nohead dt 2 lc rgb '#777777' back
-plot for [i=1:N2] DATA index FIRST2 + i - 1 using 2:7 with lines \
+stats DATA index FIRST2:FIRST2 + N2 - 1 using 6 nooutput
+if (SLO_TTFT > STATS_min && SLO_TTFT < STATS_max) { eval(slo_y(SLO_TTFT)) }
+plot for [i=1:N2] DATA index FIRST2 + i - 1 using 2:6 with lines \
         lc rgb color(COLOR[S2[i]]) dt dash(COLOR[S2[i]]) lw 1.2 notitle, \
-    for [i=1:N2] DATA index FIRST2 + i - 1 using 2:7:3:4 with xerrorbars \
+    for [i=1:N2] DATA index FIRST2 + i - 1 using 2:6:3:4 with xerrorbars \
         lc rgb color(COLOR[S2[i]]) pt point(COLOR[S2[i]]) ps 1.1 lw 1 notitle
 eval(headoff)
-unset arrow 1
-if (SLO_TPOT > 0) set arrow 1 from graph 0, first SLO_TPOT to graph 1, first SLO_TPOT nohead dt 2 lc rgb '#777777' back
+eval(slo_off)
 eval(panel(1, 'time per output token, p50'))
 set ytics autofreq; set format y '%g ms'
 set key at screen RIGHT + 0.015, screen 0.84 left top Left reverse vertical maxrows 40
 unset logscale y
-plot for [i=1:N2] DATA index FIRST2 + i - 1 using 2:6 with lines \
+if (ROWS2 == 0) { set xrange [0:1]; set yrange [0:1]; plot NaN notitle } else {
+stats DATA index FIRST2:FIRST2 + N2 - 1 using 7 nooutput
+if (SLO_TPOT > STATS_min && SLO_TPOT < STATS_max) { eval(slo_y(SLO_TPOT)) }
+plot for [i=1:N2] DATA index FIRST2 + i - 1 using 2:7 with lines \
         lc rgb color(COLOR[S2[i]]) dt dash(COLOR[S2[i]]) lw 1.2 notitle, \
-    for [i=1:N2] DATA index FIRST2 + i - 1 using 2:6 with points \
+    for [i=1:N2] DATA index FIRST2 + i - 1 using 2:7 with points \
         lc rgb color(COLOR[S2[i]]) pt point(COLOR[S2[i]]) ps 1.1 title LABEL[S2[i]]
+}
 unset multiplot

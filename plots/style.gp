@@ -45,3 +45,11 @@ msticsy = "set ytics ('1 ms' 1, '2 ms' 2, '5 ms' 5, '10 ms' 10, '20 ms' 20, '50 
 # powers of four for token counts
 tokens = "'1' 1, '4' 4, '16' 16, '64' 64, '256' 256, '1k' 1024, '4k' 4096, '16k' 16384, '64k' 65536, \
 '256k' 262144, '1M' 1048576"
+# A dashed line at a limit of the SLO, only where it lies within the panel: arrows are not clipped.
+slo_x(v) = sprintf("set arrow 1 from %g, graph 0 to %g, graph 1 nohead dt 2 lc rgb '#777777' back; \
+set label 2 'SLO' at %g, graph 0.03 left offset 0.4, 0 font ',8' textcolor rgb '#666666'", v, v, v)
+slo_y(v) = sprintf("set arrow 1 from graph 0, first %g to graph 1, first %g nohead dt 2 lc rgb '#777777' back; \
+set label 2 'SLO' at graph 0.99, first %g right offset 0, 0.5 font ',8' textcolor rgb '#666666'", v, v, v)
+slo_off = "unset arrow 1; unset label 2"
+# the full decades around the smallest and largest value
+floor10(v) = 10 ** floor(log10(v)); ceil10(v) = 10 ** ceil(log10(v))

@@ -1,4 +1,4 @@
-/* test_format.c - number formats: half floats against the hardware, round trips, error bounds, bytes. */
+/* test_format.c - number formats: halves against the hardware, round trips, error bounds, bytes. */
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -28,17 +28,18 @@ static float of_bits(uint32_t u)
 static void half_known_values(void)
 {
     static const struct { float x; uint16_t h; } row[] = {
-        { 0.0f, 0x0000 }, { -0.0f, 0x8000 }, { 1.0f, 0x3c00 }, { -2.0f, 0xc000 }, { 65504.0f, 0x7bff },
-        { 65519.996f, 0x7bff }, { 65520.0f, 0x7c00 }, { 1e30f, 0x7c00 }, { INFINITY, 0x7c00 },
-        { -INFINITY, 0xfc00 }, { 0x1p-14f, 0x0400 }, { 0x1p-24f, 0x0001 }, { 0x1p-25f, 0x0000 },
-        { 0x1.000002p-25f, 0x0001 }, { 0x1.8p-24f, 0x0002 }, { 0x1.ff8p-15f, 0x03ff },
-        { 0x1.ffcp-15f, 0x0400 }, { 1.0f + 0x1p-11f, 0x3c00 }, { 1.0f + 0x3p-11f, 0x3c02 },
-        { 0x1p-149f, 0x0000 }
+        { 0.0f, 0x0000 }, { -0.0f, 0x8000 }, { 1.0f, 0x3c00 }, { -2.0f, 0xc000 },
+        { 65504.0f, 0x7bff }, { 65519.996f, 0x7bff }, { 65520.0f, 0x7c00 }, { 1e30f, 0x7c00 },
+        { INFINITY, 0x7c00 }, { -INFINITY, 0xfc00 }, { 0x1p-14f, 0x0400 }, { 0x1p-24f, 0x0001 },
+        { 0x1p-25f, 0x0000 }, { 0x1.000002p-25f, 0x0001 }, { 0x1.8p-24f, 0x0002 },
+        { 0x1.ff8p-15f, 0x03ff }, { 0x1.ffcp-15f, 0x0400 }, { 1.0f + 0x1p-11f, 0x3c00 },
+        { 1.0f + 0x3p-11f, 0x3c02 }, { 0x1p-149f, 0x0000 }
     };
 
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         if (f16_from_f32(row[i].x) != row[i].h)
-            test_note("%a gave %04x, expected %04x", (double)row[i].x, f16_from_f32(row[i].x), row[i].h);
+            test_note("%a gave %04x, expected %04x", (double)row[i].x, f16_from_f32(row[i].x),
+                      row[i].h);
         CU_ASSERT_EQUAL(f16_from_f32(row[i].x), row[i].h);
     }
     CU_ASSERT(isnan(f32_from_f16(f16_from_f32(NAN))));
@@ -183,7 +184,7 @@ static void odd_rows_stay_sane(void)
         row_encode(w, x, 64, q, scale);
         row_decode(w, q, scale, 64, back);
         CU_ASSERT(memcmp(back, x, sizeof x) == 0 || back[0] + 0 == 0);
-        x[5] = 3e38f;                                  /* the scale saturates, nothing is infinite */
+        x[5] = 3e38f; /* the scale saturates, nothing is infinite */
         row_encode(w, x, 64, q, scale);
         row_decode(w, q, scale, 64, back);
         CU_ASSERT(isfinite(back[5]) && back[5] > 5e5f);

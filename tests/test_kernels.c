@@ -1,283 +1,7 @@
-/* test_kernels.c - every operation of the cpu device against the reference device, and bit for bit
- * against itself: alone or in a batch, on one thread or three, on each instruction set of this CPU.
- * Attention has its own file, test_attend.c. */
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "base/hash.h"
-#include "kernels/cpu/cpu.h"
-#include "tests/test.h"
-
-extern const struct device_ops device_cpu, device_ref;
-
-static const struct cpu_isa *const isas[] = { &cpu_isa_scalar, &cpu_isa_avx2, &cpu_isa_avx512 };
-enum { N_ISA = 3 };
-
-static const struct wfmt formats[] = {
-    { FMT_F32, 0 }, { FMT_F16, 0 }, { FMT_INT8, 0 }, { FMT_INT4, 32 }, { FMT_INT4, 64 }, { FMT_INT4, 128 }
-};
-enum { N_FORMAT = sizeof formats / sizeof *formats };
-
-static struct device open_on(const struct device_ops *ops, const char *isa, int n_thread)
-{
-    struct device_conf conf = { .isa = isa, .n_thread = n_thread };
-    struct device d;
-    struct err e = { 0 };
-
-    if (dev_open(&d, ops, &conf, &e)) {
-        test_note("%s", e.text);
-        CU_FAIL_FATAL("device did not open");
-    }
-    return d;
-}
-
-static float *floats(size_t n, uint64_t seed, double size)
-{
-    float *x = aligned_alloc(64, (n * sizeof *x + 127) / 64 * 64);
-    struct rng r;
-
-    rng_seed(&r, seed);
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)(rng_normal(&r) * size);
-    return x;
-}
-
-/* Activations that int8 holds exactly with scale 2^-7, whatever the group: tests then see arithmetic only. */
-static float *grid_floats(size_t n, uint64_t seed)
-{
-    float *x = floats(n, seed, 1);
-    struct rng r;
-
-    rng_seed(&r, seed);
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)(i % 32 == 5 ? -127 : (int)rng_below(&r, 255) - 127) * 0x1p-7f;
-    return x;
-}
-
-struct matrix { const float *w; uint32_t k; };
-
-static int matrix_row(void *self, uint32_t row, float *out, struct err *e)
-{
-    const struct matrix *m = self;
-
-    (void)e;
-    memcpy(out, m->w + (size_t)row * m->k, m->k * sizeof *out);
-    return 0;
-}
-
-static struct weight load(struct device *d, struct wfmt f, uint32_t n, uint32_t k, const float *w)
-{
-    struct matrix m = { w, k };
-    struct weight out;
-    struct err e = { 0 };
-
-    if (dev_weight(d, &out, f, n, k, (struct row_source){ matrix_row, &m }, &e)) {
-        test_note("%s", e.text);
-        CU_FAIL_FATAL("weight not loaded");
-    }
-    return out;
-}
-
-static bool same(const float *a, const float *b, size_t n)
-{
-    return memcmp(a, b, n * sizeof *a) == 0;
-}
-
-static bool finished(struct device *d)
-{
-    struct err e = { 0 };
-
-    return dev_end(d, &e) == 0;
-}
-
-/* Largest |a - b| / bound; bound[i] > 0. */
-static double worst(const float *a, const float *b, const double *bound, size_t n)
-{
-    double most = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        double d = fabs((double)a[i] - b[i]) / bound[i];
-
-        most = d > most || isnan(d) ? d : most;
-    }
-    return most;
-}
-
-/* bound[r][c] = eps * sum over i of |x[r][i] w[c][i]|, w as stored (the reference's weights are decoded). */
-static void bound_of(double *bound, const float *x, const struct weight *w, uint32_t m, double eps)
-{
-    const float *data = w->data;
-
-    for (uint32_t r = 0; r < m; r++)
-        for (uint32_t c = 0; c < w->n; c++) {
-            double s = 1e-30;
-
-            for (uint32_t i = 0; i < w->k; i++)
-                s += fabs((double)x[(size_t)r * w->k + i] * data[(size_t)c * w->k + i]);
-            bound[(size_t)r * w->n + c] = s * eps;
-        }
-}
-
-struct shape { uint32_t m, n, k; };
-static const struct shape shapes[] = {
-    { 1, 33, 32 }, { 1, 300, 576 }, { 2, 64, 96 }, { 2, 145, 64 }, { 3, 100, 160 }, { 4, 16, 32 },
-    { 5, 1, 64 }, { 7, 95, 96 }, { 8, 40, 128 }, { 14, 33, 64 }, { 15, 50, 96 }, { 16, 64, 160 },
-    { 31, 47, 96 }, { 70, 65, 64 }, { 3, 40, 1536 }
-};
-
-/* One shape and format on one device against the reference. The error of a chain of n roundings is at
- * most n * 2^-24 of the sum of magnitudes; integer formats round once per group. */
-static void check_shape(struct device *ref, struct device *cpu, struct shape s, struct wfmt f)
-{
-    bool ints = f.fmt == FMT_INT8 || f.fmt == FMT_INT4;
-    double eps = (ints ? s.k / 32 + 4 : s.k) * 0x1p-24, most, *bound;
-    float *w = floats((size_t)s.n * s.k, 7, 0.1), *x = grid_floats((size_t)s.m * s.k, 8);
-    float *want = floats((size_t)s.m * s.n, 0, 1), *got = floats((size_t)s.m * s.n + 16, 0, 1);
-    struct weight a = load(ref, f, s.n, s.k, w), b = load(cpu, f, s.n, s.k, w);
-
-    bound = malloc((size_t)s.m * s.n * sizeof *bound);
-    got[(size_t)s.m * s.n] = 42;                       /* nothing is written past the end */
-    dev_matmul(ref, want, x, &a, s.m);
-    dev_matmul(cpu, got, x, &b, s.m);
-    bound_of(bound, x, &a, s.m, eps);
-    most = worst(got, want, bound, (size_t)s.m * s.n);
-    if (!(most <= 1))
-        test_note("%s: %s, m %u n %u k %u: error is %.3g of its bound", cpu->label, fmt_name(f.fmt), s.m,
-                  s.n, s.k, most);
-    CU_ASSERT(most <= 1);
-    CU_ASSERT(got[(size_t)s.m * s.n] == 42);
-    CU_ASSERT_EQUAL(b.bytes, wfmt_bytes(f, s.n, s.k));
-    dev_weight_free(ref, &a);
-    dev_weight_free(cpu, &b);
-    free(w), free(x), free(want), free(got), free(bound);
-}
-
-static void matmul_is_right(void)
-{
-    struct device ref = open_on(&device_ref, NULL, 0);
-
-    for (int i = 0; i < N_ISA; i++) {
-        struct device cpu;
-
-        if (!cpu_isa_here(isas[i]))
-            continue;
-        cpu = open_on(&device_cpu, isas[i]->name, 2);
-        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-            for (int f = 0; f < N_FORMAT; f++)
-                if (i > 0 || shapes[s].m * shapes[s].n * shapes[s].k < 100000)   /* scalar is slow */
-                    check_shape(&ref, &cpu, shapes[s], formats[f]);
-        CU_ASSERT(finished(&cpu));
-        CU_ASSERT_EQUAL(cpu.now_bytes, 0);
-        dev_close(&cpu);
-    }
-    dev_close(&ref);
-}
-
-/* Random activations: the error of rounding them to int8 is at most half a step per input. */
-static void activations_round_to_nearest(void)
-{
-    const struct shape s = { 3, 64, 576 };
-    struct device ref = open_on(&device_ref, NULL, 0), cpu = open_on(&device_cpu, NULL, 0);
-    float *w = floats((size_t)s.n * s.k, 1, 0.1), *x = floats((size_t)s.m * s.k, 2, 1);
-    float want[3 * 64], got[3 * 64];
-    double bound[3 * 64];
-
-    for (int f = 2; f < N_FORMAT; f++) {
-        uint32_t group = formats[f].fmt == FMT_INT8 ? ACT_GROUP : formats[f].group;
-        struct weight a = load(&ref, formats[f], s.n, s.k, w), b = load(&cpu, formats[f], s.n, s.k, w);
-        double most;
-
-        for (uint32_t r = 0; r < s.m; r++)
-            for (uint32_t c = 0; c < s.n; c++) {
-                double sum = 0;
-
-                for (uint32_t g = 0; g < s.k; g += group) {
-                    float top = 0, all = 0;
-
-                    for (uint32_t i = g; i < g + group && i < s.k; i++) {
-                        top = fmaxf(top, fabsf(x[r * s.k + i]));
-                        all += fabsf(((float *)a.data)[c * s.k + i]);
-                    }
-                    sum += 0.5 * top / 127 * all;
-                }
-                bound[r * s.n + c] = sum * 1.001;
-            }
-        dev_matmul(&ref, want, x, &a, s.m);
-        dev_matmul(&cpu, got, x, &b, s.m);
-        most = worst(got, want, bound, s.m * s.n);
-        CU_ASSERT(most < 0.5);                         /* errors of 576 inputs average out ... */
-        CU_ASSERT(most > 0.001);                       /* ... but they are there */
-        dev_weight_free(&ref, &a);
-        dev_weight_free(&cpu, &b);
-    }
-    dev_close(&ref);
-    dev_close(&cpu);
-    free(w), free(x);
-}
-
-/* y of the whole batch must hold the bits of every row alone and of every leading part of the batch. */
-static void matmul_rows_are_alone(void)
-{
-    enum { M = 33, N = 70, K = 160 };
-    float *w = floats(N * K, 3, 0.1), *x = floats(M * K, 4, 1);
-    float *first = malloc(M * N * sizeof *first), *y = malloc(M * N * sizeof *y);
-
-    for (int f = 0; f < N_FORMAT; f++) {
-        bool have = false;
-
-        for (int i = 0; i < N_ISA * 2; i++) {
-            struct device d;
-            struct weight a;
-
-            if (!cpu_isa_here(isas[i / 2]))
-                continue;
-            d = open_on(&device_cpu, isas[i / 2]->name, i % 2 ? 3 : 1);
-            a = load(&d, formats[f], N, K, w);
-            if (!have)
-                dev_matmul(&d, first, x, &a, M);
-            have = true;
-            for (uint32_t m = 1; m <= M; m += m < 17 ? 1 : 4) {
-                dev_matmul(&d, y, x + (M - m) * K, &a, m);
-                if (!same(y, first + (M - m) * N, m * N))
-                    test_note("%s, %s: %u rows differ", d.label, fmt_name(formats[f].fmt), m);
-                CU_ASSERT(same(y, first + (M - m) * N, m * N));
-            }
-            dev_weight_free(&d, &a);
-            dev_close(&d);
-        }
-    }
-    free(w), free(x), free(first), free(y);
-}
-
-/* Worst case of the integer dots: all weights and activations at their ends must not saturate. */
-static void integer_ends_do_not_saturate(void)
-{
-    enum { N = 32, K = 256 };
-    float w[N * K], x[K], y[N];
-
-    for (int f = 2; f < N_FORMAT; f++)
-        for (int sign = -1; sign <= 1; sign += 2)
-            for (int i = 0; i < N_ISA; i++) {
-                struct device d;
-                struct weight a;
-                double want = (double)sign * K * (formats[f].fmt == FMT_INT8 ? 127 : 128);
-
-                if (!cpu_isa_here(isas[i]))
-                    continue;
-                for (int j = 0; j < N * K; j++)
-                    w[j] = formats[f].fmt == FMT_INT8 ? 127.0f : 128.0f;
-                for (int j = 0; j < K; j++)
-                    x[j] = (float)sign;
-                d = open_on(&device_cpu, isas[i]->name, 1);
-                a = load(&d, formats[f], N, K, w);
-                dev_matmul(&d, y, x, &a, 1);
-                CU_ASSERT(fabs(y[0] - want) < 1e-6 * fabs(want) && fabs(y[N - 1] - want) < 1e-6 * fabs(want));
-                dev_weight_free(&d, &a);
-                dev_close(&d);
-            }
-}
+/* test_kernels.c - the smaller operations of the cpu device against the reference device, on each
+ * instruction set of this CPU; what it refuses; its clock. Matrix products are in test_matmul.c,
+ * attention is in test_attend.c. */
+#include "tests/kernels.h"
 
 static void bad_values_reach_the_token(void)
 {
@@ -335,7 +59,8 @@ static void pick_takes_the_first_largest(void)
     }
 }
 
-/* norm, swiglu, embed and gather of every instruction set: near the reference, equal to each other. */
+/* norm, swiglu, embed and gather of every instruction set: near the reference, equal to each
+ * other. */
 static void rows_are_right(void)
 {
     static const uint32_t dims[] = { 32, 64, 90, 576, 1536 };
@@ -351,7 +76,8 @@ static void rows_are_right(void)
 
         dev_norm(&ref, yr, xr, delta, gain, N, dim, 1e-5f);
         for (int i = 0; i < N_ISA; i++) {
-            float *x = floats(n, 4, 1), *y = floats(n, 5, 1), *z = floats(n, 5, 1), *zr = floats(n, 5, 1);
+            float *x = floats(n, 4, 1), *y = floats(n, 5, 1), *z = floats(n, 5, 1),
+                  *zr = floats(n, 5, 1);
             struct device d;
 
             if (cpu_isa_here(isas[i])) {
@@ -376,7 +102,8 @@ static void rows_are_right(void)
                 free(y), free(z);
             free(x), free(zr);
         }
-        free(first[0]), free(first[1]), free(gain), free(delta), free(gu), free(xr), free(yr), free(bound);
+        free(first[0]), free(first[1]), free(gain), free(delta), free(gu), free(xr), free(yr),
+            free(bound);
     }
     dev_close(&ref);
 }
@@ -390,7 +117,8 @@ static void swiglu_survives_extremes(void)
     for (int i = 16; i < 32; i++)
         gu[i] = 1;
     dev_swiglu(&d, y, gu, 1, 16);
-    CU_ASSERT(fabsf(y[0]) < 1e-30f && fabsf(y[1] - 1e4f) < 1 && isnan(y[2]) && fabsf(y[3]) < 1e-30f);
+    CU_ASSERT(fabsf(y[0]) < 1e-30f && fabsf(y[1] - 1e4f) < 1 && isnan(y[2]) &&
+              fabsf(y[3]) < 1e-30f);
     dev_close(&d);
 }
 
@@ -466,10 +194,6 @@ static void time_is_skipped_or_slept(void)
 }
 
 static const struct test tests[] = {
-    { "matmul_is_right", matmul_is_right },
-    { "activations_round_to_nearest", activations_round_to_nearest },
-    { "matmul_rows_are_alone", matmul_rows_are_alone },
-    { "integer_ends_do_not_saturate", integer_ends_do_not_saturate },
     { "bad_values_reach_the_token", bad_values_reach_the_token },
     { "pick_takes_the_first_largest", pick_takes_the_first_largest },
     { "rows_are_right", rows_are_right },

@@ -1,13 +1,14 @@
 /* attend.c - attention over the KV pool through block tables, for single queries and for prompts.
  *
- * Query heads that share a KV head (GQA) are rows of one tile, so each K and V is loaded once for all of them;
- * prefill adds up to 16 queries to the rows. Positions are taken in chunks of 128 that start at multiples of
- * 128 from position 0: scores, softmax and weighted sum of V of a chunk are computed alone, then chunks
- * are merged in ascending order (online softmax: Milakov and Gimelshein 2018, FlashAttention).
+ * Query heads that share a KV head (GQA) are rows of one tile, so each K and V is loaded once for
+ * all of them; prefill adds up to 16 queries to the rows. Positions are taken in chunks of 128 that
+ * start at multiples of 128 from position 0: scores, softmax and weighted sum of V of a chunk are
+ * computed alone, then chunks are merged in ascending order (online softmax: Milakov and Gimelshein
+ * 2018, FlashAttention).
  *
- * What must stay true: the operations for one query depend on positions only. Whether the query is a decode,
- * part of a chunk or of a whole prompt, how blocks lie in the pool, and how chunks were shared among threads
- * changes nothing: the bits are the same. */
+ * What must stay true: the operations for one query depend on positions only. Whether the query
+ * is a decode, part of a chunk or of a whole prompt, how blocks lie in the pool, and how chunks
+ * were shared among threads changes nothing: the bits are the same. */
 #include <math.h>
 #include <string.h>
 
@@ -70,8 +71,8 @@ static struct room room_cut(void *p, uint32_t rows, uint32_t hd)
 }
 
 /* One logical tile copied together, for blocks that do not lie on tile borders. */
-static const uint16_t *gather_tile(const struct attend *a, uint32_t seq, uint32_t head, uint32_t pos,
-                                   uint32_t n, uint16_t *out)
+static const uint16_t *gather_tile(const struct attend *a, uint32_t seq, uint32_t head,
+                                   uint32_t pos, uint32_t n, uint16_t *out)
 {
     uint32_t hd = a->hd;
 
@@ -106,15 +107,15 @@ static struct chunk chunk_get(const struct attend *a, uint32_t seq, uint32_t hea
 }
 
 /* s[r][p] = q[r] . k[p], straight from packed halves: for few rows. */
-static void scores_few(const struct attend *a, const struct chunk *k, const struct room *r, uint32_t row0,
-                       uint32_t mr)
+static void scores_few(const struct attend *a, const struct chunk *k, const struct room *r,
+                       uint32_t row0, uint32_t mr)
 {
     uint32_t most = a->isa->ns_f[mr], n_tile = ceil_div_u32(k->n, KV_TILE);
 
     for (uint32_t i = 0, ns; i < n_tile; i += ns) {
-        struct ftile t = { .mr = mr, .k = a->hd, .x = r->q + (size_t)row0 * a->hd, .ldx = a->hd,
-                           .ldb = LANES, .y = r->s + (size_t)row0 * ATTEND_CHUNK + (size_t)i * LANES,
-                           .ldy = ATTEND_CHUNK };
+        struct ftile t = { .mr = mr, .k = a->hd, .ldx = a->hd, .ldb = LANES, .ldy = ATTEND_CHUNK,
+                           .x = r->q + (size_t)row0 * a->hd,
+                           .y = r->s + (size_t)row0 * ATTEND_CHUNK + (size_t)i * LANES };
 
         /* past the last tile a strip reads the last again: its scores are never looked at */
         t.ns = n_tile - i >= most ? most : a->isa->ns_min;
@@ -127,8 +128,8 @@ static void scores_few(const struct attend *a, const struct chunk *k, const stru
 }
 
 /* part[r] = sum over p of s[r][p] * v[p], tile after tile, from packed halves. */
-static void values_few(const struct attend *a, const struct chunk *k, const struct room *r, uint32_t row0,
-                       uint32_t mr)
+static void values_few(const struct attend *a, const struct chunk *k, const struct room *r,
+                       uint32_t row0, uint32_t mr)
 {
     uint32_t most = a->isa->ns_f[mr], n_strip = a->hd / LANES;
 
@@ -139,8 +140,8 @@ static void values_few(const struct attend *a, const struct chunk *k, const stru
         for (uint32_t i = 0; i * KV_TILE < k->n; i++) {
             struct ftile t = { .mr = mr, .ns = ns, .k = min_u32(KV_TILE, k->n - i * KV_TILE),
                                .x = r->s + (size_t)row0 * ATTEND_CHUNK + (size_t)i * KV_TILE,
-                               .ldx = ATTEND_CHUNK, .ldb = a->hd,
-                               .y = r->part + (size_t)row0 * a->hd + (size_t)d * LANES, .ldy = a->hd,
+                               .y = r->part + (size_t)row0 * a->hd + (size_t)d * LANES,
+                               .ldx = ATTEND_CHUNK, .ldb = a->hd, .ldy = a->hd,
                                .n_col = ns * LANES, .add = i > 0 };
 
             for (uint32_t s = 0; s < ns; s++)
@@ -165,8 +166,8 @@ static void few_chunk(const struct attend *a, const struct chunk *k, const struc
 }
 
 /* acc, m, l of row r take in a chunk; the first one is taken as it is. */
-static void fold(const struct attend *a, float *acc, float *m, float *l, const float *part, float pm,
-                 float pl, bool first)
+static void fold(const struct attend *a, float *acc, float *m, float *l, const float *part,
+                 float pm, float pl, bool first)
 {
     if (first) {
         memcpy(acc, part, a->hd * sizeof *acc);
@@ -254,8 +255,8 @@ static void decode_merge(const struct attend *a, uint32_t n_unit, float *acc)
 }
 
 /* Rows [r0, rows) times `cols` columns, widened operands; rows in equal tiles. */
-static void sweep(const struct cpu_isa *isa, struct ftile t, uint32_t r0, uint32_t rows, const float *x,
-                  float *y)
+static void sweep(const struct cpu_isa *isa, struct ftile t, uint32_t r0, uint32_t rows,
+                  const float *x, float *y)
 {
     uint32_t n = rows - r0, n_tile = ceil_div_u32(n, isa->mr_f);
 
@@ -269,8 +270,8 @@ static void sweep(const struct cpu_isa *isa, struct ftile t, uint32_t r0, uint32
     }
 }
 
-static void scores_many(const struct attend *a, const struct chunk *k, const struct room *r, uint32_t r0,
-                        uint32_t rows)
+static void scores_many(const struct attend *a, const struct chunk *k, const struct room *r,
+                        uint32_t r0, uint32_t rows)
 {
     uint32_t n_tile = ceil_div_u32(k->n, KV_TILE), ns = a->isa->ns_min;
     size_t tile = (size_t)a->hd * KV_TILE;
@@ -287,14 +288,15 @@ static void scores_many(const struct attend *a, const struct chunk *k, const str
     }
 }
 
-static void values_many(const struct attend *a, const struct chunk *k, const struct room *r, uint32_t r0,
-                        uint32_t rows)
+static void values_many(const struct attend *a, const struct chunk *k, const struct room *r,
+                        uint32_t r0, uint32_t rows)
 {
     uint32_t n_strip = a->hd / LANES, ns = a->isa->ns_min;
     size_t tile = (size_t)a->hd * KV_TILE;
 
     for (uint32_t i = 0; i * KV_TILE < k->n; i++)
-        a->isa->widen_f16(r->v + i * tile, k->tile[i] + tile, min_u32(KV_TILE, k->n - i * KV_TILE) * a->hd);
+        a->isa->widen_f16(r->v + i * tile, k->tile[i] + tile,
+                          min_u32(KV_TILE, k->n - i * KV_TILE) * a->hd);
     for (uint32_t d = 0; d < n_strip; d += ns) {
         struct ftile t = { .ns = ns, .k = k->n, .ldx = ATTEND_CHUNK, .ldb = a->hd, .ldy = a->hd,
                            .n_col = ns * LANES };
@@ -306,8 +308,9 @@ static void values_many(const struct attend *a, const struct chunk *k, const str
     }
 }
 
-/* One chunk for all rows of a query tile. Queries ascend, so those that see nothing of it come first. */
-static void many_chunk(const struct attend *a, const struct unit *u, uint32_t c, const struct room *r)
+/* One chunk for all rows of a query tile. Queries ascend: those that see none of it come first. */
+static void many_chunk(const struct attend *a, const struct unit *u, uint32_t c,
+                       const struct room *r)
 {
     const uint32_t *pos = a->b->pos + u->row;
     uint32_t p0 = c * ATTEND_CHUNK, first = 0, rows = u->n * a->n_rep;
@@ -317,8 +320,8 @@ static void many_chunk(const struct attend *a, const struct unit *u, uint32_t c,
         first++;
     scores_many(a, &k, r, first * a->n_rep, rows);
     for (uint32_t i = first * a->n_rep; i < rows; i++)
-        a->isa->softmax(r->s + (size_t)i * ATTEND_CHUNK, min_u32(k.n, pos[i / a->n_rep] + 1 - p0), k.n,
-                        r->pm + i, r->pl + i);
+        a->isa->softmax(r->s + (size_t)i * ATTEND_CHUNK, min_u32(k.n, pos[i / a->n_rep] + 1 - p0),
+                        k.n, r->pm + i, r->pl + i);
     values_many(a, &k, r, first * a->n_rep, rows);
     for (uint32_t i = first * a->n_rep; i < rows; i++)
         fold(a, r->acc + (size_t)i * a->hd, r->m + i, r->l + i, r->part + (size_t)i * a->hd,

@@ -71,7 +71,8 @@ bool cpu_scratch(struct cpu *c, size_t shared, size_t each_thread)
 {
     /* odd multiple of a cache line: threads' buffers do not meet in the same cache sets */
     c->thread_stride = (each_thread / 128 * 2 + 3) * 64;
-    return grow(c, &c->shared, shared) && grow(c, &c->thread, c->thread_stride * (size_t)c->n_thread);
+    return grow(c, &c->shared, shared) &&
+           grow(c, &c->thread, c->thread_stride * (size_t)c->n_thread);
 }
 
 void cpu_for(struct cpu *c, uint32_t n, uint32_t step, bool parallel, cpu_work *fn, void *arg)

@@ -1,7 +1,7 @@
 /* device_cpu.c - the cpu device: real arithmetic, as fast as this machine's vector units allow.
  *
- * Time is CLOCK_MONOTONIC since open, plus what idle() skipped. Activations are F32. Small operations stay on
- * one thread: what they compute is worth less than handing it over. */
+ * Time is CLOCK_MONOTONIC since open, plus what idle() skipped. Activations are F32. Small
+ * operations stay on one thread: what they compute is worth less than handing it over. */
 #include <math.h>
 #include <sched.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 #include "base/num.h"
 #include "kernels/cpu/pack.h"
 
-enum { SMALL = 1 << 14 };                  /* elements below which an operation stays on one thread */
+enum { SMALL = 1 << 14 };          /* elements below which an operation stays on one thread */
 
 static uint64_t clock_ns(void)
 {
@@ -43,8 +43,8 @@ static int cpu_open(struct device *d, const struct device_conf *conf, struct err
     if (!isa)
         return -1;
     if (conf->n_thread < 0 || conf->n_thread > THREAD_MAX)
-        return err_set(e, EXIT_USAGE, "cpu: %d threads; use 1 to %d, or 0 for all cores", conf->n_thread,
-                       THREAD_MAX);
+        return err_set(e, EXIT_USAGE, "cpu: %d threads; use 1 to %d, or 0 for all cores",
+                       conf->n_thread, THREAD_MAX);
     if (!(c = calloc(1, sizeof *c)))
         return err_set(e, EXIT_RUN_FAILED, "cpu: no memory");
     c->isa = isa;
@@ -165,7 +165,8 @@ static void embed_rows(void *arg, int thread, uint32_t i0, uint32_t i1)
         unpack_row(r->w, r->row[i], r->y + (size_t)i * r->w->k);
 }
 
-static void cpu_embed(struct device *d, void *x, const struct weight *w, const uint32_t *tok, uint32_t n)
+static void cpu_embed(struct device *d, void *x, const struct weight *w, const uint32_t *tok,
+                      uint32_t n)
 {
     struct rows r = { .c = d->self, .y = x, .w = w, .row = tok };
 
@@ -186,12 +187,13 @@ static void norm_rows(void *arg, int thread, uint32_t i0, uint32_t i1)
     for (uint32_t i = i0; i < i1; i++) {
         size_t at = (size_t)i * r->dim;
 
-        r->c->isa->norm(r->y + at, r->x + at, r->delta ? r->delta + at : NULL, r->gain, r->dim, r->eps);
+        r->c->isa->norm(r->y + at, r->x + at, r->delta ? r->delta + at : NULL, r->gain, r->dim,
+                        r->eps);
     }
 }
 
-static void cpu_norm(struct device *d, void *y, void *x, const void *delta, const void *gain, uint32_t n,
-                     uint32_t dim, float eps)
+static void cpu_norm(struct device *d, void *y, void *x, const void *delta, const void *gain,
+                     uint32_t n, uint32_t dim, float eps)
 {
     struct rows r = { .c = d->self, .y = y, .x = x, .delta = delta, .gain = gain, .dim = dim,
                       .eps = eps };
@@ -199,7 +201,8 @@ static void cpu_norm(struct device *d, void *y, void *x, const void *delta, cons
     over_rows(&r, n, (uint64_t)n * dim, norm_rows);
 }
 
-static void cpu_matmul_op(struct device *d, void *y, const void *x, const struct weight *w, uint32_t m)
+static void cpu_matmul_op(struct device *d, void *y, const void *x, const struct weight *w,
+                          uint32_t m)
 {
     struct cpu *c = d->self;
 
@@ -207,7 +210,7 @@ static void cpu_matmul_op(struct device *d, void *y, const void *x, const struct
         cpu_matmul(c, y, x, w, m);
 }
 
-/* Angles position * theta^(-2i / hd), in double once, kept as floats: [position][cos, sin][half]. */
+/* Angles position * theta^(-2i / hd), in double once, kept as floats: [position][2][half]. */
 static bool rope_table(struct cpu *c, uint32_t n, uint32_t half, float theta)
 {
     uint32_t have = c->rope_half == half && !(c->rope_theta < theta) && !(c->rope_theta > theta)
@@ -265,9 +268,10 @@ static void rope_rows(void *arg, int thread, uint32_t i0, uint32_t i1)
 static bool pool_ok(struct cpu *c, const struct kv_pool *kv, uint32_t n_q)
 {
     if (!c->err.code && (kv->head_dim < 32 || kv->head_dim % 16 || n_q % kv->n_head))
-        err_set(&c->err, EXIT_USAGE, "cpu: %u query heads over %u KV heads of %u dimensions; dimensions "
-                "must be a multiple of 16, at least 32, and heads must divide", (unsigned)n_q,
-                (unsigned)kv->n_head, (unsigned)kv->head_dim);
+        err_set(&c->err, EXIT_USAGE,
+                "cpu: %u query heads over %u KV heads of %u dimensions; dimensions "
+                "must be a multiple of 16, at least 32, and heads must divide",
+                (unsigned)n_q, (unsigned)kv->n_head, (unsigned)kv->head_dim);
     return !c->err.code;
 }
 
@@ -311,8 +315,8 @@ static void cpu_swiglu(struct device *d, void *y, const void *gate_up, uint32_t 
     over_rows(&r, n, (uint64_t)n * f, swiglu_rows);
 }
 
-static void cpu_gather(struct device *d, void *y, const void *x, const uint32_t *row, uint32_t n_row,
-                       uint32_t dim)
+static void cpu_gather(struct device *d, void *y, const void *x, const uint32_t *row,
+                       uint32_t n_row, uint32_t dim)
 {
     (void)d;
     for (uint32_t i = 0; i < n_row; i++)
@@ -329,7 +333,8 @@ static void pick_rows(void *arg, int thread, uint32_t i0, uint32_t i1)
         r->tok[i] = r->c->isa->argmax(r->delta + (size_t)i * r->dim, r->dim);
 }
 
-static void cpu_pick(struct device *d, uint32_t *tok, const void *logits, uint32_t n_row, uint32_t vocab)
+static void cpu_pick(struct device *d, uint32_t *tok, const void *logits, uint32_t n_row,
+                     uint32_t vocab)
 {
     struct rows r = { .c = d->self, .delta = logits, .tok = tok, .dim = vocab };
 
@@ -337,7 +342,8 @@ static void cpu_pick(struct device *d, uint32_t *tok, const void *logits, uint32
 }
 
 /* Units are layers. K of a token is a column of its tile, V a row. */
-static void copy_slots(const struct kv_pool *kv, uint32_t layer, uint32_t src, uint32_t dst, uint32_t n)
+static void copy_slots(const struct kv_pool *kv, uint32_t layer, uint32_t src, uint32_t dst,
+                       uint32_t n)
 {
     uint32_t hd = kv->head_dim, whole;
 
@@ -354,7 +360,8 @@ static void copy_slots(const struct kv_pool *kv, uint32_t layer, uint32_t src, u
             }
             for (uint32_t j = 0; j < hd; j++)
                 to[j * KV_TILE + b] = from[j * KV_TILE + a];
-            memcpy(to + (size_t)(KV_TILE + b) * hd, from + (size_t)(KV_TILE + a) * hd, hd * sizeof *to);
+            memcpy(to + (size_t)(KV_TILE + b) * hd, from + (size_t)(KV_TILE + a) * hd,
+                   hd * sizeof *to);
         }
     }
 }
@@ -377,7 +384,8 @@ static int cpu_probe(char *line, size_t n)
 }
 
 const struct device_ops device_cpu = {
-    .abi = DEVICE_ABI, .name = "cpu", .about = "real arithmetic in AVX2 or AVX-512, same bits in both",
+    .abi = DEVICE_ABI, .name = "cpu",
+    .about = "real arithmetic in AVX2 or AVX-512, same bits in both",
     .computes = true, .act_bytes = sizeof(float),
     .open = cpu_open, .close = cpu_close, .now = cpu_now, .idle = cpu_idle,
     .alloc = cpu_get_memory, .release = cpu_release, .weight = cpu_weight,

@@ -1,8 +1,9 @@
 /* device_ref.c - the reference device: every operation as its definition, in plain loops.
  *
- * Slow on purpose. Weights are decoded to F32 once, so a format shows only through its rounding of weights;
- * sums are double; K and V are halves, as on the cpu device, so differences to it are arithmetic only.
- * KV pool: [layer][slot][K, V][head][hd]. tests/test_kernels.c holds the fast kernels against this. */
+ * Slow on purpose. Weights are decoded to F32 once, so a format shows only through its rounding
+ * of weights; sums are double; K and V are halves, as on the cpu device, so differences to it
+ * are arithmetic only. KV pool: [layer][slot][K, V][head][hd]. tests/test_kernels.c holds the
+ * fast kernels against this. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,7 +118,8 @@ static int ref_end(struct device *d, struct err *e)
     return 0;
 }
 
-static void ref_embed(struct device *d, void *x, const struct weight *w, const uint32_t *tok, uint32_t n)
+static void ref_embed(struct device *d, void *x, const struct weight *w, const uint32_t *tok,
+                      uint32_t n)
 {
     (void)d;
     for (uint32_t i = 0; i < n; i++)
@@ -189,22 +191,24 @@ static void ref_rope_store(struct device *d, void *qkv, struct kv_pool *kv, uint
 
     (void)d;
     for (uint32_t t = 0; t < b->n_tok; t++) {
-        float *row = (float *)qkv + (size_t)t * (n_q + 2 * kv->n_head) * hd, *k = row + (size_t)n_q * hd;
+        float *row = (float *)qkv + (size_t)t * (n_q + 2 * kv->n_head) * hd,
+              *k = row + (size_t)n_q * hd;
 
         for (uint32_t h = 0; h < n_q + kv->n_head; h++)
             rotate(row + (size_t)h * hd, hd, b->pos[t], theta);
         for (uint32_t h = 0; h < kv->n_head; h++) {
             for (uint32_t i = 0; i < hd; i++) {
                 kv_at(kv, layer, b->slot[t], 0, h)[i] = f16_from_f32(k[(size_t)h * hd + i]);
-                kv_at(kv, layer, b->slot[t], 1, h)[i] = f16_from_f32(k[(size_t)(kv->n_head + h) * hd + i]);
+                kv_at(kv, layer, b->slot[t], 1, h)[i] =
+                    f16_from_f32(k[(size_t)(kv->n_head + h) * hd + i]);
             }
         }
     }
 }
 
 /* y = softmax(q k^T / sqrt(hd)) v over positions 0..last of sequence s. p: scratch [last + 1]. */
-static void attend_one(float *y, const float *q, const struct kv_pool *kv, uint32_t layer, uint32_t head,
-                       const struct batch *b, uint32_t s, uint32_t last, double *p)
+static void attend_one(float *y, const float *q, const struct kv_pool *kv, uint32_t layer,
+                       uint32_t head, const struct batch *b, uint32_t s, uint32_t last, double *p)
 {
     uint32_t hd = kv->head_dim;
     double max = -INFINITY, sum = 0;
@@ -242,8 +246,8 @@ static void ref_attend(struct device *d, void *y, const void *qkv, const struct 
         for (uint32_t t = b->seq_start[s]; t < b->seq_start[s + 1]; t++)
             for (uint32_t h = 0; h < n_q; h++)
                 attend_one((float *)y + ((size_t)t * n_q + h) * hd,
-                           (const float *)qkv + ((size_t)t * (n_q + 2 * kv->n_head) + h) * hd, kv, layer,
-                           h / n_rep, b, s, b->pos[t], p);
+                           (const float *)qkv + ((size_t)t * (n_q + 2 * kv->n_head) + h) * hd, kv,
+                           layer, h / n_rep, b, s, b->pos[t], p);
     }
     free(p);
 }
@@ -259,8 +263,8 @@ static void ref_swiglu(struct device *d, void *y, const void *gate_up, uint32_t 
     }
 }
 
-static void ref_gather(struct device *d, void *y, const void *x, const uint32_t *row, uint32_t n_row,
-                       uint32_t dim)
+static void ref_gather(struct device *d, void *y, const void *x, const uint32_t *row,
+                       uint32_t n_row, uint32_t dim)
 {
     (void)d;
     for (uint32_t i = 0; i < n_row; i++)
@@ -268,7 +272,8 @@ static void ref_gather(struct device *d, void *y, const void *x, const uint32_t 
                dim * sizeof(float));
 }
 
-static void ref_pick(struct device *d, uint32_t *tok, const void *logits, uint32_t n_row, uint32_t vocab)
+static void ref_pick(struct device *d, uint32_t *tok, const void *logits, uint32_t n_row,
+                     uint32_t vocab)
 {
     (void)d;
     for (uint32_t r = 0; r < n_row; r++) {
@@ -288,7 +293,8 @@ static void ref_copy(struct device *d, struct kv_pool *kv, const uint32_t *src, 
     (void)d;
     for (uint32_t layer = 0; layer < kv->n_layer; layer++)
         for (uint32_t i = 0; i < n; i++)
-            memcpy(kv_at(kv, layer, dst[i], 0, 0), kv_at(kv, layer, src[i], 0, 0), n_tok[i] * token);
+            memcpy(kv_at(kv, layer, dst[i], 0, 0), kv_at(kv, layer, src[i], 0, 0),
+                   n_tok[i] * token);
 }
 
 const struct device_ops device_ref = {

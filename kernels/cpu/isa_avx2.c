@@ -1,7 +1,7 @@
 /* isa_avx2.c - the tiles in 256-bit registers: avx2, fma, f16c.
  *
- * A strip of 16 columns is two registers, so 6 rows of one strip fill 12 of the 16; integer dots go through
- * int16 pairs that cannot saturate (vec_avx2.h). */
+ * A strip of 16 columns is two registers, so 6 rows of one strip fill 12 of the 16; integer dots
+ * go through int16 pairs that cannot saturate (vec_avx2.h). */
 #include "kernels/cpu/vec_avx2.h"
 
 #define ROOF_CHAINS 5

@@ -1,8 +1,9 @@
 /* isa_avx512.c - the tiles in 512-bit registers: avx512f/bw/dq/vl and vnni.
  *
- * Of 32 registers, a float tile of 14 rows keeps 28 accumulators, 2 strips and a broadcast; an integer
- * tile of 7 rows keeps 14 group sums and 14 F32 totals. Few rows take more strips instead, so that there
- * are always at least four independent chains to hide the latency of an FMA. */
+ * Of 32 registers, a float tile of 14 rows keeps 28 accumulators, 2 strips and a broadcast; an
+ * integer tile of 7 rows keeps 14 group sums and 14 F32 totals. Few rows take more strips
+ * instead, so that there are always at least four independent chains to hide the latency of an
+ * FMA. */
 #include "kernels/cpu/vec_avx512.h"
 
 #define ROOF_CHAINS 12

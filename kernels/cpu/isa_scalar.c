@@ -1,4 +1,4 @@
-/* isa_scalar.c - the tiles in plain C: slow, runs anywhere, and says what the other two must compute. */
+/* isa_scalar.c - the tiles in plain C: slow, runs anywhere, says what the others must compute. */
 #include "kernels/cpu/vec_scalar.h"
 
 #define ROOF_CHAINS 4

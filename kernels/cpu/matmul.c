@@ -1,10 +1,10 @@
 /* matmul.c - y = x W^T for any number of rows, cut into the tiles of the instruction set.
  *
- * Few rows (at most one tile): the packed panels are streamed straight from memory, as wide as registers
- * allow; this is decode, bound by reading weights. More rows: all of them sweep over one panel after the
- * other, and from a few tiles on the panel is first widened into the thread's L2-sized scratch; this is
- * prefill, bound by arithmetic. All do the same chain of operations for an output, so a row's bits do not
- * depend on which was taken. */
+ * Few rows (at most one tile): the packed panels are streamed straight from memory, as wide as
+ * registers allow; this is decode, bound by reading weights. More rows: all of them sweep over
+ * one panel after the other, and from a few tiles on the panel is first widened into the
+ * thread's L2-sized scratch; this is prefill, bound by arithmetic. All do the same chain of
+ * operations for an output, so a row's bits do not depend on which was taken. */
 #include "base/num.h"
 #include "kernels/cpu/pack.h"
 
@@ -21,7 +21,10 @@ struct job {
     int8_t *q; float *sx; int32_t *fix;    /* [m, k], [m, n_group], [m, n_group] */
 };
 
-static bool is_int(const struct weight *w) { return w->fmt.fmt == FMT_INT8 || w->fmt.fmt == FMT_INT4; }
+static bool is_int(const struct weight *w)
+{
+    return w->fmt.fmt == FMT_INT8 || w->fmt.fmt == FMT_INT4;
+}
 
 /* Weights of strip `strip` (half a panel) in the packed panel. */
 static const uint8_t *strip_at(const struct weight *w, uint32_t strip)
@@ -61,9 +64,11 @@ static void run_int(const struct job *j, uint32_t row, uint32_t mr, uint32_t str
 {
     const struct weight *w = j->w;
     struct qtile t = {
-        .mr = mr, .ns = ns, .k = w->k, .group = j->group, .x = j->q + (size_t)row * w->k,
-        .ldx = w->k, .sx = j->sx + (size_t)row * j->n_group, .fix = j->fix + (size_t)row * j->n_group,
-        .ldg = j->n_group, .y = j->y + (size_t)row * w->n + (size_t)strip * LANES, .ldy = w->n,
+        .mr = mr, .ns = ns, .k = w->k, .group = j->group,
+        .x = j->q + (size_t)row * w->k, .ldx = w->k,
+        .sx = j->sx + (size_t)row * j->n_group, .fix = j->fix + (size_t)row * j->n_group,
+        .ldg = j->n_group,
+        .y = j->y + (size_t)row * w->n + (size_t)strip * LANES, .ldy = w->n,
         .n_col = min_u32(ns * LANES, w->n - strip * LANES)
     };
 
@@ -99,7 +104,7 @@ static void stream(void *arg, int thread, uint32_t i0, uint32_t i1)
     }
 }
 
-/* What the rows sweep over for this panel: widened into scratch, or NULL where that gains nothing. */
+/* What rows sweep over for this panel: widened into scratch, or NULL where that gains nothing. */
 static const void *widen(const struct job *j, uint32_t panel, void *scratch)
 {
     const struct weight *w = j->w;
@@ -109,7 +114,8 @@ static const void *widen(const struct job *j, uint32_t panel, void *scratch)
     if (w->fmt.fmt == FMT_F16)
         j->isa->widen_f16(scratch, (const uint16_t *)(const void *)p, (size_t)w->k * PANEL);
     else if (w->fmt.fmt == FMT_INT4)
-        j->isa->widen_q4(bytes, (float *)(void *)(bytes + (size_t)w->k * PANEL), p, w->k, w->fmt.group);
+        j->isa->widen_q4(bytes, (float *)(void *)(bytes + (size_t)w->k * PANEL), p, w->k,
+                         w->fmt.group);
     else
         return NULL;
     return scratch;
@@ -126,7 +132,8 @@ static void sweep(void *arg, int thread, uint32_t i0, uint32_t i1)
     for (uint32_t i = i0; i < i1; i++) {
         uint32_t r0 = i / n_panel * j->rows, m = min_u32(j->rows, j->m - r0), panel = i % n_panel;
         uint32_t n_tile = ceil_div_u32(m, most);
-        const void *wide = n_tile > TILES_UNWIDENED ? widen(j, panel, cpu_mine(j->c, thread)) : NULL;
+        void *mine = cpu_mine(j->c, thread);
+        const void *wide = n_tile > TILES_UNWIDENED ? widen(j, panel, mine) : NULL;
 
         for (uint32_t t = 0; t < n_tile; t++) {        /* tiles as equal as they can be */
             uint32_t a = m * t / n_tile, b = m * (t + 1) / n_tile;
@@ -149,8 +156,8 @@ static void quantise_rows(void *arg, int thread, uint32_t i0, uint32_t i1)
     (void)thread;
     for (uint32_t i = i0; i < i1; i++)
         j->isa->quantise(j->q + (size_t)i * j->w->k, j->sx + (size_t)i * j->n_group,
-                         j->fix + (size_t)i * j->n_group, j->x + (size_t)i * j->w->k, j->w->k, j->group,
-                         offset);
+                         j->fix + (size_t)i * j->n_group, j->x + (size_t)i * j->w->k, j->w->k,
+                         j->group, offset);
 }
 
 static bool prepare(struct job *j)

@@ -1,7 +1,8 @@
 /* pack.c - weights from row-major floats into panels, once at load (layout: pack.h).
  *
- * Rows arrive in order from one source, so they are pulled by one thread, a few panels at a time; encoding
- * and packing of those panels, which is most of the work, is spread over all threads. */
+ * Rows arrive in order from one source, so they are pulled by one thread, a few panels at a
+ * time; encoding and packing of those panels, which is most of the work, is spread over all
+ * threads. */
 #include "kernels/cpu/pack.h"
 
 #include <stdlib.h>
@@ -27,7 +28,8 @@ static void put_float(uint8_t *panel, uint32_t col, const uint8_t *q, uint32_t k
         memcpy(panel + ((size_t)i * PANEL + col) * size, q + i * size, size);
 }
 
-static void put_int8(uint8_t *panel, uint32_t col, const uint8_t *q, const uint16_t *scale, uint32_t k)
+static void put_int8(uint8_t *panel, uint32_t col, const uint8_t *q, const uint16_t *scale,
+                     uint32_t k)
 {
     memcpy(panel + (size_t)col * 2, scale, 2);
     panel += PANEL * 2;
@@ -53,8 +55,8 @@ static uint8_t nibble(const uint8_t *q, uint32_t i)
     return i % 2 ? q[i / 2] >> 4 : q[i / 2] & 15;
 }
 
-static void put_int4(uint8_t *panel, uint32_t col, const uint8_t *q, const uint16_t *scale, uint32_t k,
-                     uint32_t group)
+static void put_int4(uint8_t *panel, uint32_t col, const uint8_t *q, const uint16_t *scale,
+                     uint32_t k, uint32_t group)
 {
     for (uint32_t g = 0; g * group < k; g++)
         memcpy(panel + scale_at(group, g, col), scale + g, 2);
@@ -99,8 +101,9 @@ static int check(const struct weight *w, struct err *e)
     uint32_t g = w->fmt.group;
 
     if (w->k == 0 || w->k % 32)
-        return err_set(e, EXIT_USAGE, "cpu: a weight matrix with %u inputs; inputs must be a multiple of "
-                       "32", (unsigned)w->k);
+        return err_set(e, EXIT_USAGE,
+                       "cpu: a weight matrix with %u inputs; they must be a multiple of 32",
+                       (unsigned)w->k);
     if (w->fmt.fmt == FMT_INT4 && g != 32 && g != 64 && g != 128)
         return err_set(e, EXIT_USAGE, "cpu: int4 group %u; use 32, 64 or 128", (unsigned)g);
     return 0;

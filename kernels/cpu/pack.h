@@ -1,12 +1,13 @@
 /* pack.h - packed weights: one layout per format that serves both GEMV and GEMM.
  *
- * W[n, k] becomes ceil(n / 32) panels of 32 output columns, inputs running slowest inside a panel, so that a
- * thread reads one straight stream. Columns past n hold zeros.
+ * W[n, k] becomes ceil(n / 32) panels of 32 output columns, inputs running slowest inside a panel,
+ * so that a thread reads one straight stream. Columns past n hold zeros.
  *   f32   [k][32] floats
  *   f16   [k][32] halves
  *   int8  [32] half scales, then [k/4][32][4] bytes q + 128
- *   int4  per group of inputs: [32] half scales, then [group/8][2][16][4] bytes; the byte (s, c, j) of an
- *         octet of inputs k..k+7 holds input k+j in its low and k+4+j in its high nibble, column s*16+c */
+ *   int4  per group of inputs: [32] half scales, then [group/8][2][16][4] bytes; the byte (s, c, j)
+ *         of an octet of inputs k..k+7 holds input k+j in its low and k+4+j in its high nibble,
+ *         column s*16 + c */
 #ifndef KERNELS_CPU_PACK_H
 #define KERNELS_CPU_PACK_H
 

@@ -1,14 +1,15 @@
 /* pool.c - threads that help with a job if they are there.
  *
- * An operation takes microseconds, so threads spin between jobs and sleep only after about a millisecond.
- * Units are shared out beforehand (each thread walks its own share: locality), then whoever is done takes
- * from the others (balance). The caller takes part and waits only for threads that are inside the job: a
- * thread that the system has put aside delays nothing. OpenMP's barrier waits for every thread, which on a
- * shared machine costs a time slice per operation.
+ * An operation takes microseconds, so threads spin between jobs and sleep only after about a
+ * millisecond. Units are shared out beforehand (each thread walks its own share: locality), then
+ * whoever is done takes from the others (balance). The caller takes part and waits only for threads
+ * that are inside the job: a thread that the system has put aside delays nothing. OpenMP's barrier
+ * waits for every thread, which on a shared machine costs a time slice per operation.
  *
- * What must stay true: a worker announces itself (`inside`) before it checks that the job is still open, and
- * the caller closes the job before it looks for workers inside. Both are sequentially consistent, so either
- * the worker sees the job closed, or the caller sees the worker and waits. */
+ * What must stay true: a worker announces itself (`inside`) before it checks that the job is
+ * still open, and the caller closes the job before it looks for workers inside. Both are
+ * sequentially consistent, so either the worker sees the job closed, or the caller sees the
+ * worker and waits. */
 #include "kernels/cpu/pool.h"
 
 #include <pthread.h>
@@ -99,7 +100,8 @@ static void *work(void *arg)
 
 void pool_run(struct cpu_pool *p, uint32_t n, uint32_t step, cpu_work *fn, void *arg)
 {
-    uint32_t steps = n / step + (n % step != 0), shares = (uint32_t)p->n < steps ? (uint32_t)p->n : steps;
+    uint32_t steps = n / step + (n % step != 0);
+    uint32_t shares = (uint32_t)p->n < steps ? (uint32_t)p->n : steps;
 
     p->fn = fn;
     p->arg = arg;

@@ -11,7 +11,7 @@ enum { THREAD_MAX = 256 };
 struct cpu_pool;
 struct cpu_pool *pool_open(int n_thread);  /* the caller counts as one; NULL: out of memory */
 void pool_close(struct cpu_pool *p);
-/* Calls fn until every unit of [0, n) was covered once, in steps of `step`; returns when all is done. */
+/* Covers every unit of [0, n) once by calls of fn in steps of `step`; returns when all is done. */
 void pool_run(struct cpu_pool *p, uint32_t n, uint32_t step, cpu_work *fn, void *arg);
 
 #endif

@@ -1,8 +1,8 @@
-/* rows.h - everything that is not a matrix product, for one instruction set: exp, softmax, norm, RoPE,
- * SwiGLU, quantisation of activations, widening of weights. Included after its vec_*.h.
+/* rows.h - everything that is not a matrix product, for one instruction set: exp, softmax, norm,
+ * RoPE, SwiGLU, quantisation of activations, widening of weights. Included after its vec_*.h.
  *
- * What must stay true: sums go by lane (index mod 16), then lanes are added as a fixed tree; no step
- * depends on the width of a register. So all instruction sets give the same bits. */
+ * What must stay true: sums go by lane (index mod 16), then lanes are added as a fixed tree; no
+ * step depends on the width of a register. So all instruction sets give the same bits. */
 #ifndef KERNELS_CPU_ROWS_H
 #define KERNELS_CPU_ROWS_H
 
@@ -10,8 +10,9 @@
 
 #include "kernels/cpu/tile_float.h"
 
-/* e^x, relative error below 2e-7 (polynomial of Cephes expf). x is cut to [-87.3, 88.3]: no overflow to
- * infinity, no subnormals. NaN stays NaN, because max and min return their second operand then. */
+/* e^x, relative error below 2e-7 (polynomial of Cephes expf). x is cut to [-87.3, 88.3]: no
+ * overflow to infinity, no subnormals. NaN stays NaN, because max and min return their second
+ * operand then. */
 INLINE vf vf_exp(vf x)
 {
     const vf magic = vf_set1(12582912.0f);             /* 1.5 * 2^23: adding it rounds to integer */
@@ -79,7 +80,10 @@ static void scale(float *y, const float *x, float f, size_t n)
         y[i] = x[i] * f;
 }
 
-INLINE vf load_upto(const float *p, uint32_t n) { return n < LANES ? vf_load_part(p, n) : vf_load(p); }
+INLINE vf load_upto(const float *p, uint32_t n)
+{
+    return n < LANES ? vf_load_part(p, n) : vf_load(p);
+}
 INLINE void store_upto(float *p, vf a, uint32_t n)
 {
     if (n < LANES)
@@ -103,7 +107,8 @@ static void norm(float *y, float *x, const float *delta, const float *gain, uint
     }
     inv = vf_set1(1.0f / sqrtf(vf_sum(sum) / (float)dim + eps));
     for (uint32_t i = 0; i < dim; i += LANES)
-        store_upto(y + i, vf_mul(vf_mul(load_upto(x + i, dim - i), inv), load_upto(gain + i, dim - i)),
+        store_upto(y + i,
+                   vf_mul(vf_mul(load_upto(x + i, dim - i), inv), load_upto(gain + i, dim - i)),
                    dim - i);
 }
 
@@ -146,7 +151,8 @@ static void widen_f16(float *out, const uint16_t *in, size_t n)
         vf_store(out + i, vf_load_half(in + i));
 }
 
-static void widen_q4(uint8_t *out, float *scale_out, const uint8_t *panel, uint32_t k, uint32_t group)
+static void widen_q4(uint8_t *out, float *scale_out, const uint8_t *panel, uint32_t k,
+                     uint32_t group)
 {
     for (uint32_t k0 = 0; k0 < k; k0 += 8) {
         if (k0 % group == 0) {
@@ -165,8 +171,10 @@ static void widen_q4(uint8_t *out, float *scale_out, const uint8_t *panel, uint3
     }
 }
 
-/* One group; n is a multiple of 16. A group with NaN or Inf gets scale NaN: its outputs become NaN. */
-static void quantise_group(int8_t *q, float *s, int32_t *fix, const float *x, uint32_t n, int32_t offset)
+/* One group; n is a multiple of 16. A group with NaN or Inf gets scale NaN: its outputs become
+ * NaN. */
+static void quantise_group(int8_t *q, float *s, int32_t *fix, const float *x, uint32_t n,
+                           int32_t offset)
 {
     vf top = vf_set1(0), bad = vf_set1(0), inv;
     vi sum = vi_set1(0);
@@ -274,9 +282,10 @@ static double roof_read(const void *p, size_t n)
     return vi_sum(vi_add(vi_add(a[0], a[1]), vi_add(a[2], a[3])));
 }
 
-#define ROWS_TABLE                                                                                    \
-    .widen_f16 = widen_f16, .widen_q4 = widen_q4, .quantise = quantise, .narrow = narrow,             \
-    .scale = scale, .norm = norm, .swiglu = swiglu, .rope = rope, .softmax = softmax, .merge = merge, \
-    .argmax = argmax, .roof_fma = roof_fma, .roof_dot = roof_dot, .roof_read = roof_read
+#define ROWS_TABLE                                                                        \
+    .widen_f16 = widen_f16, .widen_q4 = widen_q4, .quantise = quantise, .narrow = narrow, \
+    .scale = scale, .norm = norm, .swiglu = swiglu, .rope = rope, .softmax = softmax,     \
+    .merge = merge, .argmax = argmax, .roof_fma = roof_fma, .roof_dot = roof_dot,         \
+    .roof_read = roof_read
 
 #endif

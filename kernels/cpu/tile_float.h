@@ -1,8 +1,9 @@
 /* tile_float.h - the float tiles of one instruction set; included after its vec_*.h.
  *
- * Outer-product form (BLIS): per k one broadcast of each row and one load of each strip feed mr * ns fused
- * multiply-adds into register accumulators. mr and ns are constants in every instance, so the loops
- * below unroll and `acc` never touches memory. The order over k is the only order there is. */
+ * Outer-product form (BLIS): per k one broadcast of each row and one load of each strip feed mr
+ * * ns fused multiply-adds into register accumulators. mr and ns are constants in every
+ * instance, so the loops below unroll and `acc` never touches memory. The order over k is the
+ * only order there is. */
 #ifndef KERNELS_CPU_TILE_FLOAT_H
 #define KERNELS_CPU_TILE_FLOAT_H
 

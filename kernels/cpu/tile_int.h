@@ -1,9 +1,10 @@
 /* tile_int.h - the integer tiles of one instruction set (W4A8, W8A8); included after tile_float.h.
  *
- * Weights are unsigned bytes (u4 + 8, or q + 128), activations signed: the form of vpdpbusd. The offset is
- * taken back by starting each group's accumulator at -offset * sum(x), so group sums are exact integers
- * and every instruction set agrees. Groups are folded in ascending order by one fused multiply-add:
- *   int4: total = fma(dot * sx, sw, total)      int8: total = fma(dot, sx, total), y = total * sw */
+ * Weights are unsigned bytes (u4 + 8, or q + 128), activations signed: the form of vpdpbusd. The
+ * offset is taken back by starting each group's accumulator at -offset * sum(x), so group sums are
+ * exact integers and every instruction set agrees. Groups are folded in ascending order by one
+ * fused multiply-add:
+ *   int4: total = fma(dot * sx, sw, total)    int8: total = fma(dot, sx, total), y = total * sw */
 #ifndef KERNELS_CPU_TILE_INT_H
 #define KERNELS_CPU_TILE_INT_H
 

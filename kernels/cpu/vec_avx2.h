@@ -1,4 +1,4 @@
-/* vec_avx2.h - sixteen F32 or int32 lanes in two 256-bit registers (see vec_scalar.h for meaning). */
+/* vec_avx2.h - sixteen F32 or int32 lanes in two 256-bit registers; meaning: vec_scalar.h. */
 #ifndef KERNELS_CPU_VEC_H
 #define KERNELS_CPU_VEC_H
 

@@ -1,4 +1,4 @@
-/* vec_avx512.h - sixteen F32 or int32 lanes in one 512-bit register (see vec_scalar.h for meaning). */
+/* vec_avx512.h - sixteen F32 or int32 lanes in one 512-bit register; meaning: vec_scalar.h. */
 #ifndef KERNELS_CPU_VEC_H
 #define KERNELS_CPU_VEC_H
 

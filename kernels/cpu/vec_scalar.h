@@ -1,7 +1,8 @@
 /* vec_scalar.h - sixteen F32 or int32 lanes in plain C: the meaning of vec_avx2.h and vec_avx512.h.
  *
- * Every operation is IEEE-exact per lane and gives the same bits in all three files: max and min return
- * their second operand when one is NaN (as MAXPS does), rounding is to nearest even, fma is fused. */
+ * Every operation is IEEE-exact per lane and gives the same bits in all three files: max and min
+ * return their second operand when one is NaN (as MAXPS does), rounding is to nearest even, fma
+ * is fused. */
 #ifndef KERNELS_CPU_VEC_H
 #define KERNELS_CPU_VEC_H
 
@@ -66,14 +67,15 @@ VEC vi vi_round(vf a) { vi r; EACH r.l[i] = (int32_t)rintf(a.l[i]); return r; }
 VEC vf vf_of(vi a) { vf r; EACH r.l[i] = (float)a.l[i]; return r; }
 VEC vi vi_set1(int32_t x) { vi r; EACH r.l[i] = x; return r; }
 VEC vi vi_add(vi a, vi b) { EACH a.l[i] += b.l[i]; return a; }
-VEC vi vi_opaque(vi a) { return a; }      /* the compiler knows nothing of it: loops keep their work */
+VEC vi vi_opaque(vi a) { return a; } /* the compiler knows nothing of it: loops keep their work */
 VEC int32_t vi_sum(vi a) { int32_t s = 0; EACH s += a.l[i]; return s; }
 VEC void vi_store8(int8_t *p, vi a) { EACH p[i] = (int8_t)a.l[i]; }
 VEC vi vi_load(const uint8_t *p) { vi r; memcpy(&r, p, sizeof r); return r; }
 VEC void vi_store(uint8_t *p, vi a) { memcpy(p, &a, sizeof a); }
 VEC vi vi_low4(vi a) { EACH a.l[i] &= 0x0f0f0f0f; return a; }
 VEC vi vi_high4(vi a) { EACH a.l[i] = a.l[i] >> 4 & 0x0f0f0f0f; return a; }
-/* Four activations, the same for all lanes; a dot adds their products with a lane's four weights. */
+/* Four activations, the same for all lanes; a dot adds their products with a lane's four
+ * weights. */
 typedef struct { int8_t x[4]; } vx4;
 VEC vx4 vx4_load(const int8_t *p) { vx4 r; memcpy(&r, p, 4); return r; }
 VEC vi vi_dot255(vi acc, vi w, vx4 x)

@@ -28,7 +28,7 @@ static int sim_open(struct device *d, const struct device_conf *c, struct err *e
 
     if (!s)
         return err_set(e, EXIT_RUN_FAILED, "sim: out of memory");
-    if (profile_load(&s->profile, c->profile ? c->profile : "h200", e)) {
+    if (profile_load(&s->profile, c->profile ? c->profile : "cpu", e)) {
         free(s);
         return -1;
     }

@@ -1,0 +1,197 @@
+/* test_matmul.c - matrix products of the cpu device against the reference device, and bit for
+ * bit against itself: a row alone or in a batch, on one thread or three, on each instruction set. */
+#include "tests/kernels.h"
+
+static bool finished(struct device *d)
+{
+    struct err e = { 0 };
+
+    return dev_end(d, &e) == 0;
+}
+
+/* bound[r][c] = eps * sum over i of |x[r][i] w[c][i]|, w as stored (the reference's weights are
+ * decoded). */
+static void bound_of(double *bound, const float *x, const struct weight *w, uint32_t m, double eps)
+{
+    const float *data = w->data;
+
+    for (uint32_t r = 0; r < m; r++)
+        for (uint32_t c = 0; c < w->n; c++) {
+            double s = 1e-30;
+
+            for (uint32_t i = 0; i < w->k; i++)
+                s += fabs((double)x[(size_t)r * w->k + i] * data[(size_t)c * w->k + i]);
+            bound[(size_t)r * w->n + c] = s * eps;
+        }
+}
+
+struct shape { uint32_t m, n, k; };
+static const struct shape shapes[] = {
+    { 1, 33, 32 }, { 1, 300, 576 }, { 2, 64, 96 }, { 2, 145, 64 }, { 3, 100, 160 }, { 4, 16, 32 },
+    { 5, 1, 64 }, { 7, 95, 96 }, { 8, 40, 128 }, { 14, 33, 64 }, { 15, 50, 96 }, { 16, 64, 160 },
+    { 31, 47, 96 }, { 70, 65, 64 }, { 3, 40, 1536 }
+};
+
+/* One shape and format on one device against the reference. The error of a chain of n roundings
+ * is at most n * 2^-24 of the sum of magnitudes; integer formats round once per group. */
+static void check_shape(struct device *ref, struct device *cpu, struct shape s, struct wfmt f)
+{
+    bool ints = f.fmt == FMT_INT8 || f.fmt == FMT_INT4;
+    double eps = (ints ? s.k / 32 + 4 : s.k) * 0x1p-24, most, *bound;
+    float *w = floats((size_t)s.n * s.k, 7, 0.1), *x = grid_floats((size_t)s.m * s.k, 8);
+    float *want = floats((size_t)s.m * s.n, 0, 1), *got = floats((size_t)s.m * s.n + 16, 0, 1);
+    struct weight a = load(ref, f, s.n, s.k, w), b = load(cpu, f, s.n, s.k, w);
+
+    bound = malloc((size_t)s.m * s.n * sizeof *bound);
+    got[(size_t)s.m * s.n] = 42;                       /* nothing is written past the end */
+    dev_matmul(ref, want, x, &a, s.m);
+    dev_matmul(cpu, got, x, &b, s.m);
+    bound_of(bound, x, &a, s.m, eps);
+    most = worst(got, want, bound, (size_t)s.m * s.n);
+    if (!(most <= 1))
+        test_note("%s: %s, m %u n %u k %u: error is %.3g of its bound", cpu->label, fmt_name(f.fmt),
+                  s.m, s.n, s.k, most);
+    CU_ASSERT(most <= 1);
+    CU_ASSERT(got[(size_t)s.m * s.n] == 42);
+    CU_ASSERT_EQUAL(b.bytes, wfmt_bytes(f, s.n, s.k));
+    dev_weight_free(ref, &a);
+    dev_weight_free(cpu, &b);
+    free(w), free(x), free(want), free(got), free(bound);
+}
+
+static void matmul_is_right(void)
+{
+    struct device ref = open_on(&device_ref, NULL, 0);
+
+    for (int i = 0; i < N_ISA; i++) {
+        struct device cpu;
+
+        if (!cpu_isa_here(isas[i]))
+            continue;
+        cpu = open_on(&device_cpu, isas[i]->name, 2);
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+            for (int f = 0; f < N_FORMAT; f++)
+                if (i > 0 || shapes[s].m * shapes[s].n * shapes[s].k < 100000) /* scalar is slow */
+                    check_shape(&ref, &cpu, shapes[s], formats[f]);
+        CU_ASSERT(finished(&cpu));
+        CU_ASSERT_EQUAL(cpu.now_bytes, 0);
+        dev_close(&cpu);
+    }
+    dev_close(&ref);
+}
+
+/* Random activations: the error of rounding them to int8 is at most half a step per input. */
+static void activations_round_to_nearest(void)
+{
+    const struct shape s = { 3, 64, 576 };
+    struct device ref = open_on(&device_ref, NULL, 0), cpu = open_on(&device_cpu, NULL, 0);
+    float *w = floats((size_t)s.n * s.k, 1, 0.1), *x = floats((size_t)s.m * s.k, 2, 1);
+    float want[3 * 64], got[3 * 64];
+    double bound[3 * 64];
+
+    for (int f = 2; f < N_FORMAT; f++) {
+        uint32_t group = formats[f].fmt == FMT_INT8 ? ACT_GROUP : formats[f].group;
+        struct weight a = load(&ref, formats[f], s.n, s.k, w),
+                      b = load(&cpu, formats[f], s.n, s.k, w);
+        double most;
+
+        for (uint32_t r = 0; r < s.m; r++)
+            for (uint32_t c = 0; c < s.n; c++) {
+                double sum = 0;
+
+                for (uint32_t g = 0; g < s.k; g += group) {
+                    float top = 0, all = 0;
+
+                    for (uint32_t i = g; i < g + group && i < s.k; i++) {
+                        top = fmaxf(top, fabsf(x[r * s.k + i]));
+                        all += fabsf(((float *)a.data)[c * s.k + i]);
+                    }
+                    sum += 0.5 * top / 127 * all;
+                }
+                bound[r * s.n + c] = sum * 1.001;
+            }
+        dev_matmul(&ref, want, x, &a, s.m);
+        dev_matmul(&cpu, got, x, &b, s.m);
+        most = worst(got, want, bound, s.m * s.n);
+        CU_ASSERT(most < 0.5);                         /* errors of 576 inputs average out ... */
+        CU_ASSERT(most > 0.001);                       /* ... but they are there */
+        dev_weight_free(&ref, &a);
+        dev_weight_free(&cpu, &b);
+    }
+    dev_close(&ref);
+    dev_close(&cpu);
+    free(w), free(x);
+}
+
+/* y of the whole batch must hold the bits of every row alone and of every leading part of the
+ * batch. */
+static void matmul_rows_are_alone(void)
+{
+    enum { M = 33, N = 70, K = 160 };
+    float *w = floats(N * K, 3, 0.1), *x = floats(M * K, 4, 1);
+    float *first = malloc(M * N * sizeof *first), *y = malloc(M * N * sizeof *y);
+
+    for (int f = 0; f < N_FORMAT; f++) {
+        bool have = false;
+
+        for (int i = 0; i < N_ISA * 2; i++) {
+            struct device d;
+            struct weight a;
+
+            if (!cpu_isa_here(isas[i / 2]))
+                continue;
+            d = open_on(&device_cpu, isas[i / 2]->name, i % 2 ? 3 : 1);
+            a = load(&d, formats[f], N, K, w);
+            if (!have)
+                dev_matmul(&d, first, x, &a, M);
+            have = true;
+            for (uint32_t m = 1; m <= M; m += m < 17 ? 1 : 4) {
+                dev_matmul(&d, y, x + (M - m) * K, &a, m);
+                if (!same(y, first + (M - m) * N, m * N))
+                    test_note("%s, %s: %u rows differ", d.label, fmt_name(formats[f].fmt), m);
+                CU_ASSERT(same(y, first + (M - m) * N, m * N));
+            }
+            dev_weight_free(&d, &a);
+            dev_close(&d);
+        }
+    }
+    free(w), free(x), free(first), free(y);
+}
+
+/* Worst case of the integer dots: all weights and activations at their ends must not saturate. */
+static void integer_ends_do_not_saturate(void)
+{
+    enum { N = 32, K = 256 };
+    float w[N * K], x[K], y[N];
+
+    for (int f = 2; f < N_FORMAT; f++)
+        for (int sign = -1; sign <= 1; sign += 2)
+            for (int i = 0; i < N_ISA; i++) {
+                struct device d;
+                struct weight a;
+                double want = (double)sign * K * (formats[f].fmt == FMT_INT8 ? 127 : 128);
+
+                if (!cpu_isa_here(isas[i]))
+                    continue;
+                for (int j = 0; j < N * K; j++)
+                    w[j] = formats[f].fmt == FMT_INT8 ? 127.0f : 128.0f;
+                for (int j = 0; j < K; j++)
+                    x[j] = (float)sign;
+                d = open_on(&device_cpu, isas[i]->name, 1);
+                a = load(&d, formats[f], N, K, w);
+                dev_matmul(&d, y, x, &a, 1);
+                CU_ASSERT(fabs(y[0] - want) < 1e-6 * fabs(want) &&
+                          fabs(y[N - 1] - want) < 1e-6 * fabs(want));
+                dev_weight_free(&d, &a);
+                dev_close(&d);
+            }
+}
+
+static const struct test tests[] = {
+    { "matmul_is_right", matmul_is_right },
+    { "activations_round_to_nearest", activations_round_to_nearest },
+    { "matmul_rows_are_alone", matmul_rows_are_alone },
+    { "integer_ends_do_not_saturate", integer_ends_do_not_saturate },
+    { NULL, NULL }
+};
+const struct suite suite_matmul = { "matmul", tests, 120 };
