@@ -21,7 +21,7 @@ option = $(if $(call typed,$1),--$2 $(call quote,$(call typed,$1)))
 db = $(call option,DB,db)
 
 all: gen                 ## build the program: build/servelab
-	$(compile) bin
+	$(compile) bin || .ci/deps why
 
 help:                    ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -49,7 +49,7 @@ else
 endif
 
 test: gen                ## run the tests: [FILTER=suite or suite/test]; TAP here, JUnit in build/junit.xml
-	$(compile) tests
+	$(compile) tests || .ci/deps why
 	@$(TEST_BIN) --junit build/junit.xml $(call quote,$(call typed,FILTER))
 
 layers:                  ## check who includes whom

@@ -3,7 +3,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Bytes of the UTF-8 letter at p, or 0 when it is none (overlong, surrogate, cut off, beyond Unicode). */
+/* Bytes of the UTF-8 letter at p, or 0 when it is none (overlong, surrogate, cut off, beyond
+ * Unicode). */
 static int utf8_len(const unsigned char *p)
 {
     int n = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 :
@@ -15,7 +16,8 @@ static int utf8_len(const unsigned char *p)
             return 0;
         c = c << 6 | (p[i] & 0x3f);
     }
-    if ((n == 3 && (c < 0x800 || (c >= 0xd800 && c < 0xe000))) || (n == 4 && (c < 0x10000 || c > 0x10ffff)))
+    if ((n == 3 && (c < 0x800 || (c >= 0xd800 && c < 0xe000))) ||
+        (n == 4 && (c < 0x10000 || c > 0x10ffff)))
         return 0;
     return n;
 }

@@ -1,10 +1,9 @@
 /* figure_data.c - tables for gnuplot: the statements of plots/NAME.sql, one after the other.
  *
- * The first column of every table is `series`: a new value begins a new data block (two blank lines), so
- * that `index FIRSTk + i - 1` is block i of table k. The arrays say which series a block is:
- *   Nk, FIRSTk, Sk[Nk]     of table k = 1, 2 ...
- *   ROWSk                  its rows whose last column is there; 0: it cannot be plotted
- *   LABEL[], COLOR[]       of table 1, by series: the key
+ * The first column of every table is `series`: a new value begins a new data block (two blank
+ * lines), so that `index FIRSTk + i - 1` is block i of table k. The arrays say which series a block
+ * is: Nk, FIRSTk, Sk[Nk]     of table k = 1, 2 ... ROWSk                  its rows whose last
+ * column is there; 0: it cannot be plotted LABEL[], COLOR[]       of table 1, by series: the key
  * Only numbers and label_safe text go into either file; NULL is NaN. */
 #include <stdlib.h>
 #include <string.h>
@@ -132,8 +131,8 @@ static void put_labels(FILE *gp, char *labels, int n)
         fprintf(gp, "array LABEL[%d] = %s]\n", n, p);
 }
 
-int figure_data(struct selection *s, const char *sql, const struct figure_args *a, FILE *tsv, FILE *gp,
-                struct err *e)
+int figure_data(struct selection *s, const char *sql, const struct figure_args *a, FILE *tsv,
+                FILE *gp, struct err *e)
 {
     int table = 0, block = 0, rows, first = -1;
     char *labels = NULL;

@@ -1,4 +1,5 @@
-/* figure_files.c - where figures come from and go to: templates in plots/, folders beside the database. */
+/* figure_files.c - where figures come from and go to: templates in plots/, folders beside the
+ * database. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -25,7 +26,8 @@ char *file_text(const char *path, struct err *e)
         n += got = fread(text + n, 1, 65536, f);
     }
     if (!f || got || ferror(f)) {
-        err_set(e, EXIT_USAGE, "%s: cannot be read: %s", path, f ? "out of memory" : strerror(errno));
+        err_set(e, EXIT_USAGE, "%s: cannot be read: %s", path,
+                f ? "out of memory" : strerror(errno));
         free(text);
         text = NULL;
     }
@@ -43,7 +45,8 @@ int figure_folder_make(const char *path, struct err *e)
     return 0;
 }
 
-int figures_folder(const struct selection *s, const char *below, char *out, size_t size, struct err *e)
+int figures_folder(const struct selection *s, const char *below, char *out, size_t size,
+                   struct err *e)
 {
     const char *slash = strrchr(s->path, '/');
     int base = slash ? (int)(slash - s->path) : 1;
@@ -114,7 +117,8 @@ int figure_names(char names[][64], int max, struct err *e)
 
     snprintf(path, sizeof path, "%s/plots", servelab_home());
     if ((n = scandir(path, &found, NULL, alphasort)) < 0)
-        return err_set(e, EXIT_USAGE, "%s: figures not found: %s; set SERVELAB_HOME", path, strerror(errno));
+        return err_set(e, EXIT_USAGE, "%s: figures not found: %s; set SERVELAB_HOME", path,
+                       strerror(errno));
     for (int i = 0; i < n; i++) {
         size_t len = strlen(found[i]->d_name);
 

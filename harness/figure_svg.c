@@ -1,5 +1,5 @@
-/* figure_svg.c - gnuplot's SVG made fit to stand in a page with others: its <title> would be every figure's
- * hover text, and its ids (gnuplot_canvas, gpPt0 ...) repeat. */
+/* figure_svg.c - gnuplot's SVG made fit to stand in a page with others: its <title> would be every
+ * figure's hover text, and its ids (gnuplot_canvas, gpPt0 ...) repeat. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,8 +7,8 @@
 #include "harness/escape.h"
 #include "harness/figures.h"
 
-/* Curves have ids that gnuplot repeats from panel to panel; nothing refers to them: they are counted.
- * Returns what follows the id. */
+/* Curves have ids that gnuplot repeats from panel to panel; nothing refers to them: they are
+ * counted. Returns what follows the id. */
 static const char *put_curve(FILE *out, const char *in, const char *prefix, int *curves)
 {
     size_t n = strlen(prefix);
@@ -19,7 +19,8 @@ static const char *put_curve(FILE *out, const char *in, const char *prefix, int 
     return in + strcspn(in, "\"'");
 }
 
-/* Copies `in`, with `prefix` before every name that follows one of the three ways to write or use an id. */
+/* Copies `in`, with `prefix` before every name that follows one of the three ways to write or use
+ * an id. */
 static void put_prefixed(FILE *out, const char *in, const char *prefix, int *curves)
 {
     static const char *const before[] = {" id=\"", " id='", "href='#", "href=\"#", "url(#"};

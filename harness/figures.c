@@ -12,8 +12,10 @@
 
 static int64_t pick_run(struct selection *s, int64_t group, const char *what, struct err *e)
 {
-    sqlite3_stmt *q = db_prepare(s->db, s->path, "SELECT run_id FROM x_rows WHERE group_id = ?1 AND counted "
-                                 "> 0 AND (strategy = ?2 OR label = ?2 OR CAST(run_id AS TEXT) = ?2)", e);
+    sqlite3_stmt *q = db_prepare(s->db, s->path,
+                                 "SELECT run_id FROM x_rows WHERE group_id = ?1 AND counted > 0 "
+                                 "AND (strategy = ?2 OR label = ?2 OR CAST(run_id AS TEXT) = ?2)",
+                                 e);
     int64_t run = 0;
 
     if (!q)
@@ -23,24 +25,25 @@ static int64_t pick_run(struct selection *s, int64_t group, const char *what, st
     if (sqlite3_step(q) == SQLITE_ROW)
         run = sqlite3_column_int64(q, 0);
     sqlite3_finalize(q);
-    return run > 0 ? run : err_set(e, EXIT_USAGE, "no counted run of strategy '%s' in experiment '%s'", what,
-                                   s->name);
+    return run > 0 ? run
+                   : err_set(e, EXIT_USAGE, "no counted run of strategy '%s' in experiment '%s'",
+                             what, s->name);
 }
 
-/* a, b: slowest and fastest of the precision with most strategies; c, d: contiguous and paged under the
- * scheduler where that pair is fastest, else a and b again. */
+/* a, b: slowest and fastest of the precision with most strategies; c, d: contiguous and paged under
+ * the scheduler where that pair is fastest, else a and b again. */
 static int choose_runs(struct selection *s, const struct figure_options *o, struct figure_args *a,
                        struct err *e)
 {
     static const char one_precision[] =
         "SELECT run_id FROM x_rows WHERE group_id = ?1 AND counted > 0 AND tok_s IS NOT NULL AND "
-        "weight_dtype IS (SELECT weight_dtype FROM x_rows WHERE group_id = ?1 AND counted > 0 GROUP BY "
-        "weight_dtype ORDER BY count(*) DESC, min(color_index) LIMIT 1) ORDER BY round(tok_s, 1) %s, "
-        "e2e_p50_ms %s, color_index %s LIMIT 1";
+        "weight_dtype IS (SELECT weight_dtype FROM x_rows WHERE group_id = ?1 AND counted > 0 "
+        "GROUP BY weight_dtype ORDER BY count(*) DESC, min(color_index) LIMIT 1) ORDER BY "
+        "round(tok_s, 1) %s, e2e_p50_ms %s, color_index %s LIMIT 1";
     static const char pair[] =
-        "SELECT %s.run_id FROM x_rows c JOIN x_rows d USING (group_id, scheduler, weight_dtype) WHERE "
-        "group_id = ?1 AND c.counted > 0 AND d.counted > 0 AND c.memory LIKE 'contig%%' AND d.memory LIKE "
-        "'paged%%' ORDER BY d.tok_s DESC, d.color_index, c.color_index LIMIT 1";
+        "SELECT %s.run_id FROM x_rows c JOIN x_rows d USING (group_id, scheduler, weight_dtype) "
+        "WHERE group_id = ?1 AND c.counted > 0 AND d.counted > 0 AND c.memory LIKE 'contig%%' AND "
+        "d.memory LIKE 'paged%%' ORDER BY d.tok_s DESC, d.color_index, c.color_index LIMIT 1";
     char *low = sqlite3_mprintf(one_precision, "ASC", "DESC", "ASC");
     char *high = sqlite3_mprintf(one_precision, "DESC", "ASC", "DESC");
     char *left = sqlite3_mprintf(pair, "c"), *right = sqlite3_mprintf(pair, "d");
@@ -71,7 +74,8 @@ static void put_caption(FILE *gp, sqlite3_stmt *q)
     label_safe(column_str(q, 1), model, sizeof model);
     backend_str(column_str(q, 2), backend, sizeof backend);
     label_safe(column_str(q, 8), commit, sizeof commit);
-    fprintf(gp, "captioned(rate) = 'servelab %s, commit %s; trace %s (%.8s), %d requests, '.rate.'; "
+    fprintf(gp,
+            "captioned(rate) = 'servelab %s, commit %s; trace %s (%.8s), %d requests, '.rate.'; "
             "%s%s; %s; %s'\nCAPTION = captioned('x%g rate'); RATE_MIN = %g; RATE_MAX = %g\n",
             SERVELAB_VERSION, commit, trace, column_str(q, 9), sqlite3_column_int(q, 5), model,
             sqlite3_column_int(q, 7) ? ", synthetic weights" : "", backend,
@@ -81,18 +85,23 @@ static void put_caption(FILE *gp, sqlite3_stmt *q)
 
 static int put_group(FILE *gp, struct selection *s, const struct figure_args *a, struct err *e)
 {
-    sqlite3_stmt *q = db_prepare(
-        s->db, s->path, "SELECT g.trace, g.model, g.backend, g.device, g.clock, t.request_count, "
-        "g.rate_scale, x.model_is_synthetic, v.git_commit, CASE WHEN t.sha256 GLOB '[0-9a-f]*' AND "
-        "t.sha256 NOT GLOB '*[^0-9a-f]*' THEN t.sha256 ELSE '?' END, "
-        "coalesce(json_extract(nullif(g.slo_json, ''), '$.ttft_ms'), 0) + 0.0, "
-        "coalesce(json_extract(nullif(g.slo_json, ''), '$.tpot_ms'), 0) + 0.0, "
-        "coalesce(json_extract(nullif(g.slo_json, ''), '$.e2e_ms'), 0) + 0.0, "
-        "(SELECT min(h.rate_scale) FROM x_groups h JOIN x_tails w ON w.group_id = h.rowid WHERE "
-        "w.family = ?2), (SELECT max(h.rate_scale) FROM x_groups h JOIN x_tails w ON "
-        "w.group_id = h.rowid WHERE w.family = ?2) "
-        "FROM x_groups g JOIN traces t USING (trace_id) JOIN x_runs x ON x.group_id = g.rowid "
-        "JOIN environments v USING (environment_id) WHERE g.rowid = ?1 ORDER BY x.run_id LIMIT 1", e);
+    sqlite3_stmt *q = db_prepare(s->db, s->path,
+                                 "SELECT g.trace, g.model, g.backend, g.device, g.clock, "
+                                 "t.request_count, g.rate_scale, x.model_is_synthetic, "
+                                 "v.git_commit, CASE WHEN t.sha256 GLOB '[0-9a-f]*' AND t.sha256 "
+                                 "NOT GLOB '*[^0-9a-f]*' THEN t.sha256 ELSE '?' END, "
+                                 "coalesce(json_extract(nullif(g.slo_json, ''), '$.ttft_ms'), 0) "
+                                 "+ 0.0, coalesce(json_extract(nullif(g.slo_json, ''), "
+                                 "'$.tpot_ms'), 0) + 0.0, "
+                                 "coalesce(json_extract(nullif(g.slo_json, ''), '$.e2e_ms'), 0) + "
+                                 "0.0, (SELECT min(h.rate_scale) FROM x_groups h JOIN x_tails w "
+                                 "ON w.group_id = h.rowid WHERE w.family = ?2), (SELECT "
+                                 "max(h.rate_scale) FROM x_groups h JOIN x_tails w ON w.group_id "
+                                 "= h.rowid WHERE w.family = ?2) FROM x_groups g JOIN traces t "
+                                 "USING (trace_id) JOIN x_runs x ON x.group_id = g.rowid JOIN "
+                                 "environments v USING (environment_id) WHERE g.rowid = ?1 ORDER "
+                                 "BY x.run_id LIMIT 1",
+                                 e);
 
     if (!q)
         return -1;
@@ -101,7 +110,8 @@ static int put_group(FILE *gp, struct selection *s, const struct figure_args *a,
     if (sqlite3_step(q) == SQLITE_ROW) {
         put_caption(gp, q);
         fprintf(gp, "TAIL = '%s'; SLO_TTFT = %.9g; SLO_TPOT = %.9g; SLO_E2E = %.9g\n", a->tail,
-                sqlite3_column_double(q, 10), sqlite3_column_double(q, 11), sqlite3_column_double(q, 12));
+                sqlite3_column_double(q, 10), sqlite3_column_double(q, 11),
+                sqlite3_column_double(q, 12));
     }
     sqlite3_finalize(q);
     return 0;
@@ -136,7 +146,8 @@ static int write_pair(struct selection *s, const char *sql, const char *draw, co
     label_safe(f->title, title, sizeof title);
     fprintf(gp, "# Written by servelab. Redraw in this folder: gnuplot %s.gp; as PNG: "
             "gnuplot -e \"FORMAT='png'\" %s.gp\n", f->name, f->name);
-    fprintf(gp, "NAME = '%s'; DATA = '%s.tsv'; W = %d; H = %d\nTITLE = '%s'\n", f->name, f->name, w, h, title);
+    fprintf(gp, "NAME = '%s'; DATA = '%s.tsv'; W = %d; H = %d\nTITLE = '%s'\n", f->name, f->name, w,
+            h, title);
     if (put_group(gp, s, a, e) == 0)
         rows = figure_data(s, sql, a, tsv, gp, e);
     put_template(gp, style, draw);
@@ -159,7 +170,8 @@ static int run_gnuplot(const struct figure *f, const char *format)
     snprintf(script, sizeof script, "%s.gp", f->name);
     fflush(NULL);
     if ((pid = fork()) == 0) {
-        if (chdir(f->dir) || !freopen("gnuplot.log", "a", stderr) || !freopen("/dev/null", "w", stdout))
+        if (chdir(f->dir) || !freopen("gnuplot.log", "a", stderr) ||
+            !freopen("/dev/null", "w", stdout))
             _exit(126);
         setenv("LC_ALL", "C", 1);
         execlp("gnuplot", "gnuplot", "-e", set, script, (char *)NULL);
@@ -177,13 +189,14 @@ static int draw_one(struct figure *f, const char *format, struct figures *out, s
 
     if (rc == 127) {
         out->no_gnuplot = true;
-        fprintf(stderr, "servelab: gnuplot is not installed; wrote data and scripts (.tsv, .gp) only\n");
+        fprintf(stderr, "servelab: gnuplot is not installed; wrote data and scripts (.tsv, .gp) "
+                        "only\n");
         return 0;
     }
     if (rc != 0) {
         out->failed++;
-        fprintf(stderr, "servelab: gnuplot refused %s/%s.gp (status %d); see gnuplot.log there\n", f->dir,
-                f->name, rc);
+        fprintf(stderr, "servelab: gnuplot refused %s/%s.gp (status %d); see gnuplot.log there\n",
+                f->dir, f->name, rc);
         return 0;
     }
     snprintf(path, sizeof path, "%s/%s.svg", f->dir, f->name);
@@ -200,7 +213,8 @@ static bool wanted(const struct figure_options *o, const char *name)
 }
 
 static int one_figure(struct selection *s, const struct figure_options *o, const char *name,
-                      const struct figure_args *a, struct figure *f, struct figures *out, struct err *e)
+                      const struct figure_args *a, struct figure *f, struct figures *out,
+                      struct err *e)
 {
     static const char *const formats[] = {"svg", "png"};
     const char *which = o->formats ? o->formats : "svg,png";
@@ -223,8 +237,9 @@ static int one_figure(struct selection *s, const struct figure_options *o, const
     return rows;
 }
 
-static int family_figures(struct selection *s, const struct figure_options *o, struct figure_args *a,
-                          const char *dir, struct figures *out, struct err *e)
+static int family_figures(struct selection *s, const struct figure_options *o,
+                          struct figure_args *a, const char *dir, struct figures *out,
+                          struct err *e)
 {
     char names[FIGURE_NAMES][64], suffix[24] = "", image[700];
     int n = figure_names(names, FIGURE_NAMES, e);
@@ -255,7 +270,8 @@ static int family_figures(struct selection *s, const struct figure_options *o, s
     return 0;
 }
 
-int figures_of(struct selection *s, const struct figure_options *o, struct figures *out, struct err *e)
+int figures_of(struct selection *s, const struct figure_options *o, struct figures *out,
+               struct err *e)
 {
     char dir[512], log[600];
     int64_t families = db_int(s->db, "SELECT count(*) FROM x_families", 0, 0);
@@ -268,8 +284,10 @@ int figures_of(struct selection *s, const struct figure_options *o, struct figur
         return -1;
     snprintf(log, sizeof log, "%s/gnuplot.log", dir);
     remove(log);
-    if (!(q = db_prepare(s->db, s->path, "SELECT group_id, (SELECT tail FROM x_tails t WHERE t.group_id = "
-                         "f.group_id) FROM x_families f WHERE rowid = ?1", e)))
+    if (!(q = db_prepare(s->db, s->path,
+                         "SELECT group_id, (SELECT tail FROM x_tails t WHERE t.group_id = "
+                         "f.group_id) FROM x_families f WHERE rowid = ?1",
+                         e)))
         return -1;
     for (int64_t i = 1; i <= families && !bad; i++) {
         struct figure_args a = {.family = i};
@@ -288,8 +306,8 @@ int figures_of(struct selection *s, const struct figure_options *o, struct figur
     return bad;
 }
 
-int figures_make(const char *db, const char *which, const struct figure_options *o, struct figures *out,
-                 struct err *e)
+int figures_make(const char *db, const char *which, const struct figure_options *o,
+                 struct figures *out, struct err *e)
 {
     struct selection s;
     int bad;

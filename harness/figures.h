@@ -1,9 +1,10 @@
 /* figures.h - the figures of an experiment: plots/NAME.sql fills NAME.tsv, plots/NAME.gp draws it.
  *
  * Each figure is four files: NAME.svg, NAME.png, and what draws them again without us, NAME.gp and
- * NAME.tsv. They go to experiments/<experiment>/figures/ beside the database. A second group of runs (another
- * trace, device or model in the same experiment) gets NAME-2 and so on: never two in one picture.
- * Without gnuplot the .gp and .tsv are written all the same. Same store, same bytes. */
+ * NAME.tsv. They go to experiments/<experiment>/figures/ beside the database. A second group of
+ * runs (another trace, device or model in the same experiment) gets NAME-2 and so on: never two in
+ * one picture. Without gnuplot the .gp and .tsv are written all the same. Same store, same bytes.
+ */
 #ifndef HARNESS_FIGURES_H
 #define HARNESS_FIGURES_H
 
@@ -22,7 +23,7 @@ struct figure {
 };
 struct figure_options {
     const char *formats;               /* "svg,png"; NULL: both */
-    const char *a, *b;                 /* strategies (name, label or run id) of the two-run figures, or NULL */
+    const char *a, *b; /* strategies (name, label or run id) of the two-run figures, or NULL */
     const char *const *names;          /* [n_names]; none: all */
     int n_names;
     const char *dir;                   /* NULL: beside the database, as above */
@@ -31,33 +32,37 @@ struct figures {
     struct figure figure[FIGURES_MAX];
     int n;
     bool no_gnuplot;                   /* data and scripts only; already said on stderr */
-    int failed;                        /* figures that gnuplot refused; each already said on stderr */
+    int failed; /* figures that gnuplot refused; each already said on stderr */
 };
 
 /* Opens the experiment (NULL or "latest", name, uid, id), makes its figures; lists them in out. */
-int figures_make(const char *db, const char *which, const struct figure_options *o, struct figures *out,
-                 struct err *e);
+int figures_make(const char *db, const char *which, const struct figure_options *o,
+                 struct figures *out, struct err *e);
 /* The same of an open selection. */
-int figures_of(struct selection *s, const struct figure_options *o, struct figures *out, struct err *e);
-/* Figures of an experiment that was just run, all formats, named on `say` in one line. Never fails for want
- * of gnuplot: that is a warning. */
+int figures_of(struct selection *s, const struct figure_options *o, struct figures *out,
+               struct err *e);
+/* Figures of an experiment that was just run, all formats, named on `say` in one line. Never fails
+ * for want of gnuplot: that is a warning. */
 int figures_for_run(FILE *say, const char *db, const char *which, struct err *e);
-/* The figures there are: names in plots/, by the rank that each gives; their number or -1. And what one shows. */
+/* The figures there are: names in plots/, by the rank that each gives; their number or -1. And what
+ * one shows. */
 int figure_names(char names[][64], int max, struct err *e);
 int figure_about(const char *name, char *title, size_t title_size, char *about, size_t about_size,
                  struct err *e);
 /* The folder of an experiment: experiments/<folder> beside the database. Made when missing. */
-int figures_folder(const struct selection *s, const char *below, char *out, size_t size, struct err *e);
+int figures_folder(const struct selection *s, const char *below, char *out, size_t size,
+                   struct err *e);
 /* Reads a whole file, NUL-terminated, from malloc; NULL and *e when it cannot be. */
 char *file_text(const char *path, struct err *e);
 
 /* ---- inside harness/figure*.c ---- */
 int figure_folder_make(const char *path, struct err *e);   /* fine when it is there */
 struct figure_args { int64_t family, group, a, b, c, d, r; char tail[8]; };   /* 0: NULL */
-/* Runs every statement of sql, writes the tables to tsv, and the arrays that describe them to gp. Returns the
- * rows of the first table, 0 when that or the second is empty (nothing to draw), or -1. */
-int figure_data(struct selection *s, const char *sql, const struct figure_args *a, FILE *tsv, FILE *gp,
-                struct err *e);
+/* Runs every statement of sql, writes the tables to tsv, and the arrays that describe them to gp.
+ * Returns the rows of the first table, 0 when that or the second is empty (nothing to draw), or -1.
+ */
+int figure_data(struct selection *s, const char *sql, const struct figure_args *a, FILE *tsv,
+                FILE *gp, struct err *e);
 /* Gives an SVG its own title and description, and ids that no other figure has. */
 int figure_tidy_svg(const char *path, const struct figure *f, struct err *e);
 

@@ -19,7 +19,7 @@ struct live {
 };
 
 #define NEVER UINT64_MAX
-enum { NO_SLOT = UINT32_MAX };
+#define NO_SLOT UINT32_MAX
 
 /* Recycles records: memory follows the requests in flight, not the length of the trace. */
 struct live_pool { struct live *free; struct live **all; size_t n_all, cap; };

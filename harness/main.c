@@ -1,4 +1,5 @@
 /* main.c - finds the verb, runs it, turns its error into one line on stderr and an exit status. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -68,8 +69,9 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < n; i++)
         if (!strcmp(argv[1], by_rank[i]->name)) {
             rc = by_rank[i]->run(argc - 1, argv + 1, &e);
+            if (fflush(stdout) || ferror(stdout))
+                err_set(&e, EXIT_IO, "standard output: cannot write: %s", strerror(errno));
             if (e.code) {
-                fflush(stdout);
                 fprintf(stderr, "servelab: %s\n", e.text);
                 return rc > 0 ? rc : e.code;
             }

@@ -46,9 +46,10 @@ static int put_created(struct report *r)
 
 static int put_summary(struct report *r)
 {
-    return put_value(r, "SELECT count(*) || ' runs of ' || count(DISTINCT strategy_id) || ' strategies on ' || "
-                     "count(DISTINCT trace_id) || CASE count(DISTINCT trace_id) WHEN 1 THEN ' trace' ELSE ' traces' "
-                     "END || '; ' || coalesce(sum(is_counted), 0) || ' count' FROM x_runs");
+    return put_value(r, "SELECT count(*) || ' runs of ' || count(DISTINCT strategy_id) || ' "
+                        "strategies on ' || count(DISTINCT trace_id) || CASE count(DISTINCT "
+                        "trace_id) WHEN 1 THEN ' trace' ELSE ' traces' END || '; ' || "
+                        "coalesce(sum(is_counted), 0) || ' count' FROM x_runs");
 }
 
 static int put_run_count(struct report *r)
@@ -66,7 +67,8 @@ static int put_labels(struct report *r)
 {
     fputs("<p>", r->out);
     if (db_int(r->s->db, "SELECT count(*) FROM x_runs WHERE clock = 'virtual'", 0, 0))
-        fputs("<span class=\"tag bad\">virtual clock, roofline model, not measured</span> ", r->out);
+        fputs("<span class=\"tag bad\">virtual clock, roofline model, not measured</span> ",
+              r->out);
     if (db_int(r->s->db, "SELECT count(*) FROM x_runs WHERE clock <> 'virtual'", 0, 0))
         fputs("<span class=\"tag\">measured, monotonic clock</span> ", r->out);
     if (db_int(r->s->db, "SELECT count(*) FROM x_runs WHERE model_is_synthetic", 0, 0))
@@ -111,8 +113,8 @@ static void put_line(void *ctx, const char *line)
 
 static const char groups_sql[] =
     "SELECT g.rowid, g.trace, g.model, g.backend, g.device, g.clock, g.rate_scale, g.slo_json, "
-    "(SELECT max(model_is_synthetic) FROM x_runs x WHERE x.group_id = g.rowid), (SELECT tail FROM x_tails w "
-    "WHERE w.group_id = g.rowid) FROM x_groups g ORDER BY g.rowid";
+    "(SELECT max(model_is_synthetic) FROM x_runs x WHERE x.group_id = g.rowid), (SELECT tail FROM "
+    "x_tails w WHERE w.group_id = g.rowid) FROM x_groups g ORDER BY g.rowid";
 
 static int put_verdict(struct report *r)
 {
@@ -130,15 +132,20 @@ static int put_verdict(struct report *r)
     return bad;
 }
 
-/* One column of a table: heading, column of the query, and whether more is better (+1), less (-1) or text. */
+/* One column of a table: heading, column of the query, and whether more is better (+1), less (-1)
+ * or text. */
 struct column { const char *head; int better; };
 enum { TEXT = 2, WRAP = 3, MAX_COL = 24 };
 
 static void put_head(FILE *out, const struct column *c, int n, const char *caption)
 {
-    fprintf(out, "<div class=\"wide\"><table class=\"sort\"><caption class=\"soft\">%s</caption><thead><tr>", caption);
+    fprintf(out,
+            "<div class=\"wide\"><table class=\"sort\"><caption "
+            "class=\"soft\">%s</caption><thead><tr>",
+            caption);
     for (int i = 0; i < n; i++)
-        fprintf(out, "<th scope=\"col\"%s>%s</th>", c[i].better >= TEXT ? " class=\"text\"" : "", c[i].head);
+        fprintf(out, "<th scope=\"col\"%s>%s</th>", c[i].better >= TEXT ? " class=\"text\"" : "",
+                c[i].head);
     fputs("</tr></thead>\n<tbody>\n", out);
 }
 
@@ -146,18 +153,20 @@ static void put_cell(FILE *out, const struct column *c, sqlite3_stmt *q, int i, 
 {
     char num[24];
     bool null = sqlite3_column_type(q, i) == SQLITE_NULL;
-    bool is_best = !null && c->better < TEXT && near_best(sqlite3_column_double(q, i), best, c->better);
+    bool is_best =
+        !null && c->better < TEXT && near_best(sqlite3_column_double(q, i), best, c->better);
 
     if (c->better >= TEXT) {
         fprintf(out, "<td class=\"%s\">", c->better == WRAP ? "wrap" : "text");
         escape_html(out, column_str(q, i));
     } else if (sqlite3_column_type(q, i) == SQLITE_INTEGER) {
-        fprintf(out, "<td data-v=\"%lld\">%lld", sqlite3_column_int64(q, i), sqlite3_column_int64(q, i));
+        fprintf(out, "<td data-v=\"%lld\">%lld", sqlite3_column_int64(q, i),
+                sqlite3_column_int64(q, i));
     } else if (null) {
         fputs("<td data-v=\"\">&ndash;", out);
     } else {
-        fprintf(out, "<td%s data-v=\"%.9g\">%s", is_best ? " class=\"best\"" : "", sqlite3_column_double(q, i),
-                number_str(q, i, num));
+        fprintf(out, "<td%s data-v=\"%.9g\">%s", is_best ? " class=\"best\"" : "",
+                sqlite3_column_double(q, i), number_str(q, i, num));
     }
     fputs("</td>", out);
 }
@@ -198,19 +207,25 @@ static int put_table(struct report *r, const char *sql, int64_t arg, const struc
 /* One group: the tail percentile is the highest that all its rows have. */
 static int put_group_table(struct report *r, sqlite3_stmt *g)
 {
-    static const struct column c[] = {
-        {"strategy", TEXT}, {"tok/s", 1}, {"range", TEXT}, {"SLO met %", 1}, {"goodput req/s", 1},
-        {"TTFT p50 ms", -1}, {"TTFT tail ms", -1}, {"TPOT p50 ms", -1}, {"TPOT tail ms", -1}, {"E2E p50 ms", -1},
-        {"KV peak %", 0}, {"KV waste %", -1}, {"batch, mean", 0}, {"pre&shy;emptions", 0}, {"runs that count", TEXT}
-    };
+    static const struct column c[] = {{"strategy", TEXT},       {"tok/s", 1},
+                                      {"range", TEXT},          {"SLO met %", 1},
+                                      {"goodput req/s", 1},     {"TTFT p50 ms", -1},
+                                      {"TTFT tail ms", -1},     {"TPOT p50 ms", -1},
+                                      {"TPOT tail ms", -1},     {"E2E p50 ms", -1},
+                                      {"KV peak %", 0},         {"KV waste %", -1},
+                                      {"batch, mean", 0},       {"pre&shy;emptions", 0},
+                                      {"runs that count", TEXT}};
     char sql[1000], caption[80], tail[8];
 
     snprintf(tail, sizeof tail, "%s", column_str(g, 9));
     snprintf(caption, sizeof caption, "tail: %s", tail);
-    snprintf(sql, sizeof sql, "SELECT strategy, tok_s, CASE WHEN repeats > 1 THEN CAST(round(tok_s_min) AS INTEGER) "
-             "|| ' to ' || CAST(round(tok_s_max) AS INTEGER) ELSE '' END, attainment_pct, goodput_rps, "
-             "ttft_p50_ms, ttft_%s_ms, tpot_p50_ms, tpot_%s_ms, e2e_p50_ms, kv_peak_pct, kv_waste_pct, mean_batch, "
-             "preemptions, counted || ' of ' || runs FROM x_rows WHERE group_id = ?1", tail, tail);
+    snprintf(sql, sizeof sql,
+             "SELECT strategy, tok_s, CASE WHEN repeats > 1 THEN CAST(round(tok_s_min) AS "
+             "INTEGER) || ' to ' || CAST(round(tok_s_max) AS INTEGER) ELSE '' END, "
+             "attainment_pct, goodput_rps, ttft_p50_ms, ttft_%s_ms, tpot_p50_ms, tpot_%s_ms, "
+             "e2e_p50_ms, kv_peak_pct, kv_waste_pct, mean_batch, preemptions, counted || ' of ' "
+             "|| runs FROM x_rows WHERE group_id = ?1",
+             tail, tail);
     return put_table(r, sql, sqlite3_column_int64(g, 0), c, (int)(sizeof c / sizeof *c), caption);
 }
 
@@ -231,38 +246,50 @@ static int put_runs(struct report *r)
 {
     static const char sql[] =
         "SELECT run_id, strategy, trace, backend, clock, rate_scale, seed, repeat_index, status, "
-        "coalesce(validity, '-'), coalesce(reasons, ''), window_s, tok_s, arrived, finished, rejected, steps, "
-        "kv_peak_pct, preemptions, lateness_p99_ms, run_uid FROM x_runs ORDER BY run_id";
-    static const struct column c[] = {
-        {"run", 0}, {"strategy", TEXT}, {"trace", TEXT}, {"device", TEXT}, {"clock", TEXT}, {"rate", 0}, {"seed", 0},
-        {"repeat", 0}, {"status", TEXT}, {"validity", TEXT}, {"reasons", WRAP}, {"window s", 0}, {"tok/s", 0},
-        {"arrived", 0}, {"finished", 0}, {"rejected", 0}, {"steps", 0}, {"KV peak %", 0}, {"preemptions", 0},
-        {"lateness p99 ms", 0}, {"uid", TEXT}
-    };
+        "coalesce(validity, '-'), coalesce(reasons, ''), window_s, tok_s, arrived, finished, "
+        "rejected, steps, kv_peak_pct, preemptions, lateness_p99_ms, run_uid FROM x_runs ORDER BY "
+        "run_id";
+    static const struct column c[] = {{"run", 0},         {"strategy", TEXT},     {"trace", TEXT},
+                                      {"device", TEXT},   {"clock", TEXT},        {"rate", 0},
+                                      {"seed", 0},        {"repeat", 0},          {"status", TEXT},
+                                      {"validity", TEXT}, {"reasons", WRAP},      {"window s", 0},
+                                      {"tok/s", 0},       {"arrived", 0},         {"finished", 0},
+                                      {"rejected", 0},    {"steps", 0},           {"KV peak %", 0},
+                                      {"preemptions", 0}, {"lateness p99 ms", 0}, {"uid", TEXT}};
 
     return put_table(r, sql, 0, c, (int)(sizeof c / sizeof *c), "");
 }
 
 static int put_inputs(struct report *r)
 {
-    static const struct column trace[] = {{"trace", TEXT}, {"sha256", TEXT}, {"format", TEXT}, {"requests", 0},
-                                          {"prompt tokens", 0}, {"output tokens", 0}, {"licence", TEXT},
-                                          {"source", WRAP}};
-    static const struct column model[] = {{"model", TEXT}, {"weights", TEXT}, {"KV", TEXT}, {"layers", 0},
-                                          {"weight bytes", 0}, {"KV bytes per token", 0}, {"about", WRAP}};
-    static const struct column env[] = {{"host", TEXT}, {"system", WRAP}, {"processor", WRAP}, {"cores", 0},
-                                        {"compiler", WRAP}, {"flags", WRAP}, {"commit", TEXT}};
+    static const struct column trace[] = {
+        {"trace", TEXT},      {"sha256", TEXT},     {"format", TEXT},  {"requests", 0},
+        {"prompt tokens", 0}, {"output tokens", 0}, {"licence", TEXT}, {"source", WRAP}};
+    static const struct column model[] = {
+        {"model", TEXT},     {"weights", TEXT},         {"KV", TEXT},   {"layers", 0},
+        {"weight bytes", 0}, {"KV bytes per token", 0}, {"about", WRAP}};
+    static const struct column env[] = {{"host", TEXT},  {"system", WRAP},   {"processor", WRAP},
+                                        {"cores", 0},    {"compiler", WRAP}, {"flags", WRAP},
+                                        {"commit", TEXT}};
 
-    return put_table(r, "SELECT DISTINCT t.name, t.sha256, t.format, t.request_count, t.prompt_tokens_total, "
-                     "t.output_tokens_total, t.licence, t.source FROM runs JOIN traces t USING (trace_id)", 0,
-                     trace, 8, "traces") ||
-           put_table(r, "SELECT DISTINCT m.name, m.weight_dtype, m.kv_dtype, m.layers, m.weight_bytes, "
-                     "m.kv_bytes_per_token, m.about || CASE WHEN m.is_synthetic THEN ' (synthetic weights)' ELSE "
-                     "'' END FROM runs JOIN models m USING (model_id)", 0, model, 7, "models") ||
-           put_table(r, "SELECT DISTINCT v.hostname, v.os || ' ' || coalesce(v.kernel, ''), v.cpu_model, "
-                     "v.cpu_cores, v.compiler, v.build_flags, v.git_commit || CASE WHEN v.is_dirty THEN "
-                     "' (changed)' ELSE '' END FROM runs JOIN environments v USING (environment_id)", 0, env, 7,
-                     "environment");
+    return put_table(r,
+                     "SELECT DISTINCT t.name, t.sha256, t.format, t.request_count, "
+                     "t.prompt_tokens_total, t.output_tokens_total, t.licence, t.source FROM runs "
+                     "JOIN traces t USING (trace_id)",
+                     0, trace, 8, "traces") ||
+           put_table(r,
+                     "SELECT DISTINCT m.name, m.weight_dtype, m.kv_dtype, m.layers, "
+                     "m.weight_bytes, m.kv_bytes_per_token, m.about || "
+                     "CASE WHEN m.is_synthetic AND m.about NOT LIKE '%synthetic%' "
+                     "THEN ' (synthetic weights)' ELSE '' END FROM runs JOIN models m USING "
+                     "(model_id)",
+                     0, model, 7, "models") ||
+           put_table(r,
+                     "SELECT DISTINCT v.hostname, v.os || ' ' || coalesce(v.kernel, ''), "
+                     "v.cpu_model, v.cpu_cores, v.compiler, v.build_flags, v.git_commit || CASE "
+                     "WHEN v.is_dirty THEN ' (changed)' ELSE '' END FROM runs JOIN environments v "
+                     "USING (environment_id)",
+                     0, env, 7, "environment");
 }
 
 static int put_figure(struct report *r, const struct figure *f)
@@ -290,17 +317,20 @@ static int put_figures(struct report *r)
         if (r->figures->figure[i].drawn && ++drawn && put_figure(r, &r->figures->figure[i]))
             return -1;
     if (!drawn)
-        fputs(r->figures->no_gnuplot ? "<p>gnuplot was not there to draw them; data and scripts are in the folder "
-              "figures beside this file.</p>\n" : "<p>None: no run of this experiment is done and valid.</p>\n",
+        fputs(r->figures->no_gnuplot ? "<p>gnuplot was not there to draw them; data and scripts "
+                                       "are in the folder "
+                                       "figures beside this file.</p>\n"
+                                     : "<p>None: no run of this experiment is done and "
+                                       "valid.</p>\n",
               r->out);
     return 0;
 }
 
-static const struct { const char *name; int (*put)(struct report *r); } parts[] = {
-    {"NAME", put_name}, {"CREATED", put_created}, {"SUMMARY", put_summary}, {"LABELS", put_labels},
-    {"VERDICT", put_verdict}, {"TABLES", put_tables}, {"FIGURES", put_figures}, {"RUN_COUNT", put_run_count},
-    {"RUNS", put_runs}, {"COMMAND", put_command}, {"INPUTS", put_inputs}
-};
+static const struct { const char *name; int (*put)(struct report *r);
+} parts[] = {{"NAME", put_name},       {"CREATED", put_created},     {"SUMMARY", put_summary},
+             {"LABELS", put_labels},   {"VERDICT", put_verdict},     {"TABLES", put_tables},
+             {"FIGURES", put_figures}, {"RUN_COUNT", put_run_count}, {"RUNS", put_runs},
+             {"COMMAND", put_command}, {"INPUTS", put_inputs}};
 
 static int fill(struct report *r, const char *t)
 {
@@ -314,7 +344,8 @@ static int fill(struct report *r, const char *t)
                (strlen(parts[i].name) != n || memcmp(parts[i].name, mark + 2, n) != 0))
             i++;
         if (i == sizeof parts / sizeof *parts || !strstr(mark, "}}"))
-            return err_set(r->e, EXIT_USAGE, "plots/report.html: unknown part {{%.*s}}", (int)n, mark + 2);
+            return err_set(r->e, EXIT_USAGE, "plots/report.html: unknown part {{%.*s}}", (int)n,
+                           mark + 2);
         if (parts[i].put(r))
             return -1;
     }
@@ -322,7 +353,8 @@ static int fill(struct report *r, const char *t)
     return 0;
 }
 
-int report_write(struct selection *s, const struct figures *figures, const char *path, struct err *e)
+int report_write(struct selection *s, const struct figures *figures, const char *path,
+                 struct err *e)
 {
     char template_path[700], *t;
     struct report r = {NULL, s, figures, e};

@@ -1,4 +1,5 @@
-/* report.h - one experiment as one HTML file: figures inside, nothing fetched, readable without script. */
+/* report.h - one experiment as one HTML file: figures inside, nothing fetched, readable without
+ * script. */
 #ifndef HARNESS_REPORT_H
 #define HARNESS_REPORT_H
 
@@ -9,10 +10,12 @@
 #include "harness/selection.h"
 
 /* Fills plots/report.html with the experiment and writes it to path. */
-int report_write(struct selection *s, const struct figures *figures, const char *path, struct err *e);
-/* Sentences computed from one group (one device, clock, rate): who is best, by how much, and what that is
- * worth. Only runs that are done and not invalid are looked at. `each` is called once per sentence. */
-int report_verdict(struct selection *s, int64_t group, void (*each)(void *ctx, const char *line), void *ctx,
-                   struct err *e);
+int report_write(struct selection *s, const struct figures *figures, const char *path,
+                 struct err *e);
+/* Sentences computed from one group (one device, clock, rate): who is best, by how much, and what
+ * that is worth. Only runs that are done and not invalid are looked at. `each` is called once per
+ * sentence. */
+int report_verdict(struct selection *s, int64_t group, void (*each)(void *ctx, const char *line),
+                   void *ctx, struct err *e);
 
 #endif

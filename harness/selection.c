@@ -9,47 +9,67 @@
 #include "results/db.h"
 
 static const char make_tables[] =
-    "CREATE TEMP TABLE x_groups AS SELECT DISTINCT trace_id, trace, model, backend, device, clock, "
-    "rate_scale, coalesce(slo_json, '') AS slo_json FROM v_runs "
+    "CREATE TEMP TABLE x_groups AS "
+    "SELECT DISTINCT trace_id, trace, model, backend, device, clock, rate_scale, "
+    "       coalesce(slo_json, '') AS slo_json "
+    "FROM v_runs "
     "ORDER BY device = 'sim', trace_id, model, backend, slo_json, rate_scale;"
-    "CREATE TEMP TABLE x_runs AS SELECT g.rowid AS group_id, l.label, r.* FROM v_runs r "
-    "JOIN x_labels l USING (strategy_id) JOIN x_groups g ON g.trace_id = r.trace_id AND "
-    "g.model = r.model AND g.backend = r.backend AND g.device = r.device AND g.clock = r.clock AND "
-    "g.rate_scale = r.rate_scale AND g.slo_json = coalesce(r.slo_json, '');"
-    "CREATE TEMP TABLE x_rows AS WITH c AS (SELECT group_id, strategy_id, max(label) AS label, "
-    "max(color_index) AS color_index, min(run_id) AS first_run, count(*) AS runs, "
-    "coalesce(sum(is_counted), 0) AS counted, coalesce(sum(validity = 'invalid'), 0) AS invalid, "
-    "coalesce(sum(validity = 'suspect' AND status = 'done'), 0) AS suspect, "
-    "sum(status <> 'done') AS unfinished, "
-    "min(CASE WHEN is_counted THEN arrived END) AS arrived, max(CASE WHEN is_counted THEN arrived - finished "
-    "END) AS missed, min(CASE WHEN is_counted THEN run_id END) AS run_id, min(model_id) AS model_id, "
-    "min(trace_id) AS trace_id, min(backend) AS backend, min(device) AS device, min(clock) AS clock, "
-    "min(rate_scale) AS rate_scale FROM x_runs GROUP BY group_id, strategy_id) "
-    "SELECT c.group_id, c.label, c.first_run, c.runs, c.counted, c.invalid, c.suspect, c.unfinished, "
-    "c.arrived, c.missed, c.run_id, s.name AS strategy, s.strategy_id, s.scheduler, s.memory, "
-    "s.weight_dtype, c.color_index, v.repeats, v.tok_s, v.tok_s_min, v.tok_s_max, v.goodput_rps, "
-    "v.attainment_pct, v.ttft_p50_ms, v.ttft_p90_ms, v.ttft_p95_ms, v.ttft_p99_ms, v.tpot_p50_ms, "
-    "v.tpot_p90_ms, v.tpot_p95_ms, v.tpot_p99_ms, v.e2e_p50_ms, v.e2e_p90_ms, v.kv_peak_pct, "
-    "v.kv_waste_pct, v.mean_batch, v.preemptions FROM c JOIN strategies s USING (strategy_id) "
-    "LEFT JOIN v_cells v ON v.trace_id = c.trace_id AND v.model_id = c.model_id AND "
-    "v.backend = c.backend AND v.device = c.device AND v.clock = c.clock AND "
-    "v.rate_scale = c.rate_scale AND v.strategy_id = c.strategy_id "
+
+    "CREATE TEMP TABLE x_runs AS "
+    "SELECT g.rowid AS group_id, l.label, r.* "
+    "FROM v_runs r JOIN x_labels l USING (strategy_id) "
+    "JOIN x_groups g ON g.trace_id = r.trace_id AND g.model = r.model AND g.backend = r.backend "
+    " AND g.device = r.device AND g.clock = r.clock AND g.rate_scale = r.rate_scale "
+    " AND g.slo_json = coalesce(r.slo_json, '');"
+
+    "CREATE TEMP TABLE x_rows AS "
+    "WITH c AS ("
+    " SELECT group_id, strategy_id, max(label) AS label, max(color_index) AS color_index, "
+    "        min(run_id) AS first_run, count(*) AS runs, "
+    "        coalesce(sum(is_counted), 0) AS counted, "
+    "        min(CASE WHEN is_counted THEN arrived END) AS arrived, "
+    "        max(CASE WHEN is_counted THEN arrived - finished END) AS missed, "
+    "        min(CASE WHEN is_counted THEN run_id END) AS run_id, "
+    "        min(model_id) AS model_id, min(trace_id) AS trace_id, min(backend) AS backend, "
+    "        min(device) AS device, min(clock) AS clock, min(rate_scale) AS rate_scale "
+    " FROM x_runs GROUP BY group_id, strategy_id) "
+    "SELECT c.group_id, c.label, c.first_run, c.runs, c.counted, c.arrived, c.missed, c.run_id, "
+    "       s.name AS strategy, s.strategy_id, s.scheduler, s.memory, s.weight_dtype, "
+    "       c.color_index, v.repeats, v.tok_s, v.tok_s_min, v.tok_s_max, v.goodput_rps, "
+    "       v.attainment_pct, v.ttft_p50_ms, v.ttft_p90_ms, v.ttft_p95_ms, v.ttft_p99_ms, "
+    "       v.tpot_p50_ms, v.tpot_p90_ms, v.tpot_p95_ms, v.tpot_p99_ms, v.e2e_p50_ms, "
+    "       v.e2e_p90_ms, v.kv_peak_pct, v.kv_waste_pct, v.mean_batch, v.preemptions "
+    "FROM c JOIN strategies s USING (strategy_id) "
+    "LEFT JOIN v_cells v ON v.trace_id = c.trace_id AND v.model_id = c.model_id "
+    " AND v.backend = c.backend AND v.device = c.device AND v.clock = c.clock "
+    " AND v.rate_scale = c.rate_scale AND v.strategy_id = c.strategy_id "
     "ORDER BY c.group_id, c.color_index, c.strategy_id;"
-    /* A family is one curve per strategy over rates. Where one rate is shown it is the highest at which the
-     * best strategy still serves nine requests of ten within the SLO: there the strategies differ most. */
-    "CREATE TEMP TABLE x_families AS WITH f AS (SELECT min(rowid) AS first, trace_id, model, backend, "
-    "device, clock, slo_json FROM x_groups GROUP BY trace_id, model, backend, device, clock, slo_json), "
-    "c AS (SELECT g.rowid AS group_id, g.*, coalesce(max(r.attainment_pct), 100) >= 90 AS copes "
-    "FROM x_groups g LEFT JOIN x_rows r ON r.group_id = g.rowid GROUP BY g.rowid) "
-    "SELECT f.*, (SELECT c.group_id FROM c WHERE c.trace_id = f.trace_id AND c.model = f.model AND "
-    "c.backend = f.backend AND c.device = f.device AND c.clock = f.clock AND c.slo_json = f.slo_json "
-    "ORDER BY copes DESC, CASE WHEN copes THEN -c.rate_scale ELSE c.rate_scale END LIMIT 1) AS group_id "
-    "FROM f ORDER BY first;"
-    "CREATE TEMP VIEW x_tails AS SELECT g.rowid AS group_id, f.rowid AS family, "
-    "CASE WHEN sum(ttft_p99_ms IS NULL) = 0 THEN 'p99' WHEN sum(ttft_p95_ms IS NULL) = 0 THEN 'p95' "
-    "WHEN sum(ttft_p90_ms IS NULL) = 0 THEN 'p90' ELSE 'p50' END AS tail "
-    "FROM x_groups g JOIN x_families f ON g.trace_id = f.trace_id AND g.model = f.model AND "
-    "g.backend = f.backend AND g.device = f.device AND g.clock = f.clock AND g.slo_json = f.slo_json "
+
+    /* A family is one curve per strategy over rates. Where one rate is shown it is the highest at
+     * which the best strategy still serves nine requests of ten within the SLO: there the
+     * strategies differ most. */
+    "CREATE TEMP TABLE x_families AS "
+    "WITH f AS ("
+    " SELECT min(rowid) AS first, trace_id, model, backend, device, clock, slo_json "
+    " FROM x_groups GROUP BY trace_id, model, backend, device, clock, slo_json), "
+    "c AS ("
+    " SELECT g.rowid AS group_id, g.*, coalesce(max(r.attainment_pct), 100) >= 90 AS copes "
+    " FROM x_groups g LEFT JOIN x_rows r ON r.group_id = g.rowid GROUP BY g.rowid) "
+    "SELECT f.*, ("
+    " SELECT c.group_id FROM c WHERE c.trace_id = f.trace_id AND c.model = f.model "
+    "  AND c.backend = f.backend AND c.device = f.device AND c.clock = f.clock "
+    "  AND c.slo_json = f.slo_json "
+    " ORDER BY copes DESC, CASE WHEN copes THEN -c.rate_scale ELSE c.rate_scale END "
+    " LIMIT 1) AS group_id FROM f ORDER BY first;"
+
+    "CREATE TEMP VIEW x_tails AS "
+    "SELECT g.rowid AS group_id, f.rowid AS family, "
+    "       CASE WHEN sum(ttft_p99_ms IS NULL) = 0 THEN 'p99' "
+    "            WHEN sum(ttft_p95_ms IS NULL) = 0 THEN 'p95' "
+    "            WHEN sum(ttft_p90_ms IS NULL) = 0 THEN 'p90' ELSE 'p50' END AS tail "
+    "FROM x_groups g JOIN x_families f ON g.trace_id = f.trace_id AND g.model = f.model "
+    " AND g.backend = f.backend AND g.device = f.device AND g.clock = f.clock "
+    " AND g.slo_json = f.slo_json "
     "LEFT JOIN x_rows r ON r.group_id = g.rowid AND r.counted > 0 GROUP BY g.rowid";
 
 const char *column_str(sqlite3_stmt *s, int i)
@@ -67,7 +87,7 @@ void label_safe(const char *text, char *out, size_t size)
         unsigned char c = (unsigned char)*text;
 
         if ((c & 0xc0) == 0x80)
-            continue;                              /* the rest of a UTF-8 letter: one '?' is enough */
+            continue; /* the rest of a UTF-8 letter: one '?' is enough */
         out[n++] = (c < 128 && isalnum(c)) || strchr(" +:=._,()/%-", c) ? (char)c : '?';
     }
     out[n] = '\0';
@@ -212,7 +232,8 @@ static int label_strategies(struct selection *s, struct err *e)
     int rc = SQLITE_DONE;
 
     if (find_shared(s, shared, e) ||
-        db_exec(s->db, s->path, "CREATE TEMP TABLE x_labels (strategy_id INTEGER PRIMARY KEY, label)", e))
+        db_exec(s->db, s->path,
+                "CREATE TEMP TABLE x_labels (strategy_id INTEGER PRIMARY KEY, label)", e))
         return -1;
     q = db_prepare(s->db, s->path, "SELECT DISTINCT strategy_id, name FROM strategies JOIN runs "
                    "USING (strategy_id)", e);
@@ -234,9 +255,11 @@ static int label_strategies(struct selection *s, struct err *e)
 /* The newest experiment of a name has the name as its folder; older ones get their id behind it. */
 static int name_it(struct selection *s, struct err *e)
 {
-    sqlite3_stmt *q = db_prepare(s->db, s->path, "SELECT name, (SELECT count(*) FROM experiments b WHERE "
-                                 "b.name = a.name AND b.experiment_id > a.experiment_id) "
-                                 "FROM experiments a WHERE experiment_id = ?1", e);
+    sqlite3_stmt *q = db_prepare(s->db, s->path,
+                                 "SELECT name, (SELECT count(*) FROM experiments b WHERE b.name = "
+                                 "a.name AND b.experiment_id > a.experiment_id) FROM experiments "
+                                 "a WHERE experiment_id = ?1",
+                                 e);
     size_t n = 0;
 
     if (!q)
@@ -267,8 +290,9 @@ int selection_open(struct selection *s, const char *path, const char *which, str
     sqlite3_close(db);
     if (s->experiment < 0 || !(s->db = db_open_read(path, s->experiment, e)))
         return -1;
-    if (name_it(s, e) || db_exec(s->db, path, "PRAGMA query_only = OFF", e) || label_strategies(s, e) ||
-        db_exec(s->db, path, make_tables, e) || db_exec(s->db, path, "PRAGMA query_only = ON", e)) {
+    if (name_it(s, e) || db_exec(s->db, path, "PRAGMA query_only = OFF", e) ||
+        label_strategies(s, e) || db_exec(s->db, path, make_tables, e) ||
+        db_exec(s->db, path, "PRAGMA query_only = ON", e)) {
         selection_close(s);
         return -1;
     }

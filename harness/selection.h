@@ -1,12 +1,12 @@
-/* selection.h - one experiment of a store, opened for reading, with what tables, figures and the report
- * share: temporary tables x_groups, x_runs, x_rows and a short label per strategy.
+/* selection.h - one experiment of a store, opened for reading, with what tables, figures and the
+ * report share: temporary tables x_groups, x_runs, x_rows and a short label per strategy.
  *
- *   x_groups  what may be compared: one trace, model, device and clock, rate and SLO. Simulated and measured
- *             runs are never in one group, so no verdict mixes them.
- *   x_runs    v_runs of the experiment with group_id and label
- *   x_rows    one per group and strategy: counts of runs by validity, medians over those that count
- *   x_families  groups that differ in rate only, with the group to show when one is shown
- *   x_tails   per group: its family and the highest percentile that all its rows have
+ *   x_groups  what may be compared: one trace, model, device and clock, rate and SLO. Simulated and
+ * measured runs are never in one group, so no verdict mixes them. x_runs    v_runs of the
+ * experiment with group_id and label x_rows    one per group and strategy: counts of runs by
+ * validity, medians over those that count x_families  groups that differ in rate only, with the
+ * group to show when one is shown x_tails   per group: its family and the highest percentile that
+ * all its rows have
  *
  * Labels leave out what all strategies share and hold only harmless ASCII (label_safe). */
 #ifndef HARNESS_SELECTION_H
@@ -34,7 +34,8 @@ void selection_close(struct selection *s);
 
 /* Text of column i, never NULL. */
 const char *column_str(sqlite3_stmt *s, int i);
-/* Replaces what is not a letter, digit or one of " +:=._,()/%-" by '?'; cuts at size. Safe in gnuplot. */
+/* Replaces what is not a letter, digit or one of " +:=._,()/%-" by '?'; cuts at size. Safe in
+ * gnuplot. */
 void label_safe(const char *text, char *out, size_t size);
 /* A number in few characters: "-" when NULL; 3 or 4 digits. */
 const char *number_str(sqlite3_stmt *s, int i, char out[24]);

@@ -83,8 +83,8 @@ static void print_head(FILE *out, sqlite3_stmt *g, const struct layout *l, int64
             l->tail, "TPOT p50", l->tail, "SLO met", "KV peak");
 }
 
-static void print_cell(FILE *out, const struct column *c, sqlite3_stmt *row, int i, const double *best,
-                       bool color)
+static void print_cell(FILE *out, const struct column *c, sqlite3_stmt *row, int i,
+                       const double *best, bool color)
 {
     char num[24], text[32];
     bool has = sqlite3_column_type(row, i) != SQLITE_NULL;
@@ -98,7 +98,8 @@ static void print_cell(FILE *out, const struct column *c, sqlite3_stmt *row, int
     fprintf(out, bold ? "\033[1m%*s\033[0m" : "%*s", c->width, text);
 }
 
-static void print_row(FILE *out, const struct layout *l, sqlite3_stmt *row, const double *best, bool color)
+static void print_row(FILE *out, const struct layout *l, sqlite3_stmt *row, const double *best,
+                      bool color)
 {
     const char *label = column_str(row, 0);
 
@@ -110,15 +111,17 @@ static void print_row(FILE *out, const struct layout *l, sqlite3_stmt *row, cons
     fputc('\n', out);
 }
 
-static int print_rows(FILE *out, struct selection *s, int64_t group, const struct layout *l, bool color,
-                      struct err *e)
+static int print_rows(FILE *out, struct selection *s, int64_t group, const struct layout *l,
+                      bool color, struct err *e)
 {
     char sql[400];
     double best[N_COL];
     sqlite3_stmt *q;
 
-    snprintf(sql, sizeof sql, "SELECT label, counted, %s, %s, %s, %s, %s, %s, %s FROM x_rows WHERE "
-             "group_id = ?1", l->col[0].sql, l->col[1].sql, l->col[2].sql, l->col[3].sql, l->col[4].sql,
+    snprintf(sql, sizeof sql,
+             "SELECT label, counted, %s, %s, %s, %s, %s, %s, %s FROM x_rows WHERE "
+             "group_id = ?1",
+             l->col[0].sql, l->col[1].sql, l->col[2].sql, l->col[3].sql, l->col[4].sql,
              l->col[5].sql, l->col[6].sql);
     if (!(q = db_prepare(s->db, s->path, sql, e)))
         return -1;
@@ -144,27 +147,29 @@ static int print_rows(FILE *out, struct selection *s, int64_t group, const struc
 
 /* Each query gives one text per row: a line under the table. ?1 is the group. */
 static const char *const note_sql[] = {
-    "SELECT '! ' || label || ': ' || CASE WHEN status <> 'done' THEN 'run ' || status ELSE 'invalid' END || "
-    "CASE WHEN count(*) > 1 THEN ' in ' || count(*) || ' runs' ELSE '' END || "
+    "SELECT '! ' || label || ': ' || CASE WHEN status <> 'done' THEN 'run ' || status ELSE "
+    "'invalid' END || CASE WHEN count(*) > 1 THEN ' in ' || count(*) || ' runs' ELSE '' END || "
     "CASE WHEN coalesce(reasons, '') <> '' THEN ': ' || reasons ELSE '' END || ' (not counted)' "
-    "FROM x_runs WHERE group_id = ?1 AND NOT coalesce(is_counted, 0) "
-    "GROUP BY label, status, reasons ORDER BY min(run_id)",
-    "SELECT '? ' || CASE WHEN count(*) > 1 AND count(*) = (SELECT count(*) FROM x_rows WHERE group_id = ?1 AND "
-    "counted > 0) THEN 'all strategies' WHEN count(*) > 4 THEN count(*) || ' strategies' ELSE "
-    "group_concat(label, ', ') END || ': suspect: ' || reasons FROM (SELECT DISTINCT label, reasons FROM x_runs "
-    "WHERE group_id = ?1 AND is_counted AND validity = 'suspect' ORDER BY run_id) GROUP BY reasons",
-    "SELECT '! ' || label || ': ' || missed || ' of ' || arrived || ' requests not finished (they count as "
-    "missing the SLO)' FROM x_rows WHERE group_id = ?1 AND missed > 0",
+    "FROM x_runs WHERE group_id = ?1 AND NOT coalesce(is_counted, 0) GROUP BY label, status, "
+    "reasons ORDER BY min(run_id)",
+    "SELECT '? ' || CASE WHEN count(*) > 1 AND count(*) = (SELECT count(*) FROM x_rows WHERE "
+    "group_id = ?1 AND counted > 0) THEN 'all strategies' WHEN count(*) > 4 THEN count(*) || ' "
+    "strategies' ELSE group_concat(label, ', ') END || ': suspect: ' || reasons FROM (SELECT "
+    "DISTINCT label, reasons FROM x_runs WHERE group_id = ?1 AND is_counted AND validity = "
+    "'suspect' ORDER BY run_id) GROUP BY reasons",
+    "SELECT '! ' || label || ': ' || missed || ' of ' || arrived || ' requests not finished (they "
+    "count as missing the SLO)' FROM x_rows WHERE group_id = ?1 AND missed > 0",
     /* SQL keeps the groups of v_equality apart; a group here has one trace and device. */
-    "SELECT CASE WHEN different = 0 THEN 'outputs equal across ' ELSE '! outputs DIFFER across ' END || "
-    "strategies || ' ' || v.weight_dtype || ' strategies: ' || CASE WHEN different = 0 THEN equal || '/' "
-    "|| compared ELSE different || ' of ' || compared END || ' requests' FROM v_equality v "
-    "WHERE compared > 0 AND strategies > 1 AND EXISTS (SELECT 1 FROM x_runs x WHERE x.group_id = ?1 "
-    "AND x.trace_id = v.trace_id AND x.device = v.device AND x.model_id = v.model_id)",
+    "SELECT CASE WHEN different = 0 THEN 'outputs equal across ' ELSE '! outputs DIFFER across ' "
+    "END || strategies || ' ' || v.weight_dtype || ' strategies: ' || CASE WHEN different = 0 "
+    "THEN equal || '/' || compared ELSE different || ' of ' || compared END || ' requests' FROM "
+    "v_equality v WHERE compared > 0 AND strategies > 1 AND EXISTS (SELECT 1 FROM x_runs x WHERE "
+    "x.group_id = ?1 AND x.trace_id = v.trace_id AND x.device = v.device AND x.model_id = "
+    "v.model_id)",
 };
 
-int summary_notes(struct selection *s, int64_t group, void (*each)(void *ctx, const char *line), void *ctx,
-                  struct err *e)
+int summary_notes(struct selection *s, int64_t group, void (*each)(void *ctx, const char *line),
+                  void *ctx, struct err *e)
 {
     for (size_t i = 0; i < sizeof note_sql / sizeof *note_sql; i++) {
         sqlite3_stmt *q = db_prepare(s->db, s->path, note_sql[i], e);
@@ -201,7 +206,8 @@ static int print_group(FILE *out, struct selection *s, sqlite3_stmt *g, int64_t 
     struct layout l;
 
     choose_layout(s, group, &l);
-    print_head(out, g, &l, db_int(s->db, "SELECT max(runs) FROM x_rows WHERE group_id = ?1", group, 1));
+    print_head(out, g, &l,
+               db_int(s->db, "SELECT max(runs) FROM x_rows WHERE group_id = ?1", group, 1));
     if (print_rows(out, s, group, &l, color, e))
         return -1;
     print_floor(out, &l);
@@ -210,11 +216,14 @@ static int print_group(FILE *out, struct selection *s, sqlite3_stmt *g, int64_t 
 
 int summary_of(FILE *out, struct selection *s, bool color, struct err *e)
 {
-    sqlite3_stmt *g = db_prepare(
-        s->db, s->path, "SELECT g.trace, g.model, g.backend, g.device, g.clock, t.request_count, "
-        "g.rate_scale, g.slo_json, t.request_count * 1e9 / nullif(t.duration_ns, 0) * g.rate_scale, "
-        "(SELECT max(model_is_synthetic) FROM x_runs x WHERE x.group_id = g.rowid), g.rowid "
-        "FROM x_groups g JOIN traces t USING (trace_id) ORDER BY g.rowid", e);
+    sqlite3_stmt *g = db_prepare(s->db, s->path,
+                                 "SELECT g.trace, g.model, g.backend, g.device, g.clock, "
+                                 "t.request_count, g.rate_scale, g.slo_json, t.request_count * "
+                                 "1e9 / nullif(t.duration_ns, 0) * g.rate_scale, (SELECT "
+                                 "max(model_is_synthetic) FROM x_runs x WHERE x.group_id = "
+                                 "g.rowid), g.rowid FROM x_groups g JOIN traces t USING "
+                                 "(trace_id) ORDER BY g.rowid",
+                                 e);
     int bad = !g, first = 1;
 
     if (!bad && *s->shared)

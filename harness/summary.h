@@ -1,5 +1,5 @@
-/* summary.h - the table that `run` and `report` print: one block per group (trace, device, rate), one row
- * per strategy, medians over repeats; within 80 columns. */
+/* summary.h - the table that `run` and `report` print: one block per group (trace, device, rate),
+ * one row per strategy, medians over repeats; within 80 columns. */
 #ifndef HARNESS_SUMMARY_H
 #define HARNESS_SUMMARY_H
 
@@ -14,7 +14,7 @@ int summary_print(FILE *out, const char *db, const char *which, bool color, stru
 /* The same of an open selection. */
 int summary_of(FILE *out, struct selection *s, bool color, struct err *e);
 /* The sentences under one group's table; `each` is called once per line. */
-int summary_notes(struct selection *s, int64_t group, void (*each)(void *ctx, const char *line), void *ctx,
-                  struct err *e);
+int summary_notes(struct selection *s, int64_t group, void (*each)(void *ctx, const char *line),
+                  void *ctx, struct err *e);
 
 #endif

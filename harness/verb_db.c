@@ -8,14 +8,17 @@
 
 extern const struct verb verb_db;
 
-static const char help[] =
-    "usage: servelab db check [--db FILE] [--quiet]\n\n"
-    "check   SQLite's integrity and foreign keys; that every finished run has all its requests, steps and\n"
-    "        tokens, in order; that no row has changed since it was recorded. Exit status 1 when a\n"
-    "        problem was found. Nothing is written.\n\n"
-    "  --db FILE   the store (default results/servelab.db); --quiet: exit status only\n\n"
-    "The schema is plain SQL: sqlite3 results/servelab.db 'SELECT * FROM v_runs'\n\n"
-    "example: servelab db check\n";
+static const char help[] = "usage: servelab db check [--db FILE] [--quiet]\n\n"
+                           "check   SQLite's integrity and foreign keys; that every finished run "
+                           "has all its requests, steps and\n"
+                           "        tokens, in order; that no row has changed since it was "
+                           "recorded. Exit status 1 when a\n"
+                           "        problem was found. Nothing is written.\n\n"
+                           "  --db FILE   the store (default results/servelab.db); --quiet: exit "
+                           "status only\n\n"
+                           "The schema is plain SQL: sqlite3 results/servelab.db 'SELECT * FROM "
+                           "v_runs'\n\n"
+                           "example: servelab db check\n";
 
 static const struct option options[] = {
     {"db", required_argument, NULL, 'd'}, {"quiet", no_argument, NULL, 'q'}, {NULL, 0, NULL, 0}

@@ -9,18 +9,21 @@
 
 extern const struct verb verb_plot;
 
-static const char help[] =
-    "usage: servelab plot [NAME...] [options]\n\n"
-    "Draws the figures of an experiment into experiments/<its name>/figures/ beside the database: NAME.svg\n"
-    "and NAME.png, and NAME.gp and NAME.tsv to change and draw again with gnuplot alone.\n\n"
-    "  --experiment X   name, id or 'latest' (default)\n"
-    "  --format LIST    svg,png (default: both)\n"
-    "  --a S, --b S     the two strategies of timeline and memory (name, label or run id)\n"
-    "  --out FOLDER     somewhere else\n"
-    "  --list           the figures there are, and what they show\n"
-    "  --db FILE        the store (default results/servelab.db)\n"
-    "  --quiet          only errors\n\n"
-    "example: servelab plot tail timeline --experiment latest --format svg\n";
+static const char help[] = "usage: servelab plot [NAME...] [options]\n\n"
+                           "Draws the figures of an experiment into experiments/<its "
+                           "name>/figures/ beside the database: NAME.svg\n"
+                           "and NAME.png, and NAME.gp and NAME.tsv to change and draw again with "
+                           "gnuplot alone.\n\n"
+                           "  --experiment X   name, id or 'latest' (default)\n"
+                           "  --format LIST    svg,png (default: both)\n"
+                           "  --a S, --b S     the two strategies of timeline and memory (name, "
+                           "label or run id)\n"
+                           "  --out FOLDER     somewhere else\n"
+                           "  --list           the figures there are, and what they show\n"
+                           "  --db FILE        the store (default results/servelab.db)\n"
+                           "  --quiet          only errors\n\n"
+                           "example: servelab plot tail timeline --experiment latest --format "
+                           "svg\n";
 
 static const struct option options[] = {
     {"experiment", required_argument, NULL, 'x'}, {"format", required_argument, NULL, 'f'},
@@ -62,8 +65,8 @@ static int known(const char *name, struct err *e)
     if (n < 0)
         return -1;
     near = nearest_name(name, all, (size_t)n);
-    return err_set(e, EXIT_USAGE, "plot: no figure '%s'; %s%s%s'servelab plot --list' shows all", name,
-                   near ? "did you mean '" : "", near ? near : "", near ? "'? " : "");
+    return err_set(e, EXIT_USAGE, "plot: no figure '%s'; %s%s%s'servelab plot --list' shows all",
+                   name, near ? "did you mean '" : "", near ? near : "", near ? "'? " : "");
 }
 
 static int formats_ok(const char *list_text, struct err *e)
@@ -90,7 +93,8 @@ static int draw(const struct args *a, struct err *e)
         printf("%s/%s.%s  %s\n", out->figure[i].dir, out->figure[i].name,
                !out->figure[i].drawn ? "gp" : a->o.formats ? "*" : "svg", out->figure[i].title);
     if (!rc && out->n == 0)
-        rc = err_set(e, EXIT_RUN_FAILED, "nothing to draw: no run of this experiment is done and valid");
+        rc = err_set(e, EXIT_RUN_FAILED,
+                     "nothing to draw: no run of this experiment is done and valid");
     else if (!rc && out->no_gnuplot)
         rc = err_set(e, EXIT_RUN_FAILED, "no images: install gnuplot (package gnuplot-nox)");
     else if (!rc && out->failed)
@@ -139,5 +143,9 @@ static int run(int argc, char **argv, struct err *e)
 }
 
 const struct verb verb_plot = {
-    .name = "plot", .about = "draw the figures of an experiment", .help = help, .rank = 2, .run = run,
+    .name = "plot",
+    .about = "draw the figures of an experiment",
+    .help = help,
+    .rank = 2,
+    .run = run,
 };

@@ -10,17 +10,17 @@
 
 extern const struct verb verb_report;
 
-static const char help[] =
-    "usage: servelab report [options]\n\n"
-    "Prints the table of an experiment and writes experiments/<its name>/report.html beside the database:\n"
-    "one file with figures inside, that needs no network.\n\n"
-    "  --experiment X   name, id or 'latest' (default)\n"
-    "  --out FILE       the page, somewhere else\n"
-    "  --no-html        the table only\n"
-    "  --db FILE        the store (default results/servelab.db)\n"
-    "  --color WHEN     auto, always, never: best values in bold\n"
-    "  --quiet          no table\n\n"
-    "example: servelab report --experiment latest\n";
+static const char help[] = "usage: servelab report [options]\n\n"
+                           "Prints the table of an experiment and writes experiments/<its "
+                           "name>/report.html beside the database:\n"
+                           "one file with figures inside, that needs no network.\n\n"
+                           "  --experiment X   name, id or 'latest' (default)\n"
+                           "  --out FILE       the page, somewhere else\n"
+                           "  --no-html        the table only\n"
+                           "  --db FILE        the store (default results/servelab.db)\n"
+                           "  --color WHEN     auto, always, never: best values in bold\n"
+                           "  --quiet          no table\n\n"
+                           "example: servelab report --experiment latest\n";
 
 static const struct option options[] = {
     {"experiment", required_argument, NULL, 'x'}, {"out", required_argument, NULL, 'o'},
@@ -87,6 +87,9 @@ static int run(int argc, char **argv, struct err *e)
 }
 
 const struct verb verb_report = {
-    .name = "report", .about = "the table of an experiment, and its page as HTML", .help = help, .rank = 3,
+    .name = "report",
+    .about = "the table of an experiment, and its page as HTML",
+    .help = help,
+    .rank = 3,
     .run = run,
 };

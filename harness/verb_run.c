@@ -1,4 +1,5 @@
 /* verb_run.c - the main job: one trace x strategies x rates x repeats. */
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -273,9 +274,16 @@ static int show(const struct args *a, const struct sweep_result *r, struct err *
 
     snprintf(id, sizeof id, "%lld", (long long)r->experiment_id);
     if (a->json) {
-        printf("{\"experiment\": %s, \"db\": \"%s\", \"runs\": %u, \"done\": %u, \"failed\": %u, "
-               "\"invalid\": %u, \"interrupted\": %s}\n", id, a->c.db, r->n_run, r->n_done,
-               r->n_failed, r->n_invalid, r->interrupted ? "true" : "false");
+        json_t *o = json_pack("{s:I, s:s%, s:i, s:i, s:i, s:i, s:b}", "experiment",
+                              (json_int_t)r->experiment_id, "db", a->c.db, strlen(a->c.db), "runs",
+                              (int)r->n_run, "done", (int)r->n_done, "failed", (int)r->n_failed,
+                              "invalid", (int)r->n_invalid, "interrupted", (int)r->interrupted);
+
+        if (!o)
+            return err_set(e, EXIT_USAGE, "--db: the path is not UTF-8 and cannot stand in JSON");
+        json_dumpf(o, stdout, 0);
+        putchar('\n');
+        json_decref(o);
     } else if (summary_print(stdout, a->c.db, id, color_on(a->color, STDOUT_FILENO), e)) {
         return -1;
     }

@@ -1,8 +1,8 @@
-/* check.c - is the store whole? SQLite's own checks, both hashes of every finished run, and conservation:
- * no request, token, step or instant may be missing, doubled or out of order.
+/* check.c - is the store whole? SQLite's own checks, both hashes of every finished run, and
+ * conservation: no request, token, step or instant may be missing, doubled or out of order.
  *
- * A file that is not ours or newer is an error, not a finding: it is not opened. Runs left `running` by a
- * killed process are a note: they count nowhere. */
+ * A file that is not ours or newer is an error, not a finding: it is not opened. Runs left
+ * `running` by a killed process are a note: they count nowhere. */
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -11,42 +11,50 @@
 
 struct report { char *out; size_t size, at; int problems; };
 
-/* Each query returns (run_id, how many, ...) rows, one per broken run. Only done runs are held to this. */
+/* Each query returns (run_id, how many, ...) rows, one per broken run. Only done runs are held to
+ * this. */
 struct law { const char *sql, *text; };
 static const struct law laws[] = {
-    {"SELECT r.run_id, count(q.request_id), t.request_count FROM main.runs r JOIN traces t USING (trace_id) "
-     "LEFT JOIN main.requests q USING (run_id) WHERE r.status = 'done' GROUP BY r.run_id "
-     "HAVING count(q.request_id) <> t.request_count", "%lld request rows, the trace has %lld"},
+    {"SELECT r.run_id, count(q.request_id), t.request_count FROM main.runs r JOIN traces t USING "
+     "(trace_id) LEFT JOIN main.requests q USING (run_id) WHERE r.status = 'done' GROUP BY "
+     "r.run_id HAVING count(q.request_id) <> t.request_count",
+     "%lld request rows, the trace has %lld"},
     {"SELECT r.run_id, count(s.step_index), r.step_count FROM main.runs r LEFT JOIN main.steps s "
-     "USING (run_id) WHERE r.status = 'done' GROUP BY r.run_id HAVING count(s.step_index) <> r.step_count "
-     "OR max(s.step_index) <> r.step_count - 1", "%lld step rows, the loop made %lld"},
-    {"SELECT run_id, count(*), 0 FROM main.requests JOIN main.runs USING (run_id) WHERE runs.status = 'done' "
-     "AND requests.status = 'finished' AND (output_tokens > target_output_tokens OR output_tokens < 1 "
-     "OR (finish_reason = 'length' AND output_tokens <> target_output_tokens)) GROUP BY run_id",
+     "USING (run_id) WHERE r.status = 'done' GROUP BY r.run_id HAVING count(s.step_index) <> "
+     "r.step_count OR max(s.step_index) <> r.step_count - 1",
+     "%lld step rows, the loop made %lld"},
+    {"SELECT run_id, count(*), 0 FROM main.requests JOIN main.runs USING (run_id) WHERE "
+     "runs.status = 'done' AND requests.status = 'finished' AND (output_tokens > "
+     "target_output_tokens OR output_tokens < 1 OR (finish_reason = 'length' AND output_tokens <> "
+     "target_output_tokens)) GROUP BY run_id",
      "%lld finished requests with another number of tokens than asked for"},
-    {"SELECT run_id, count(*), 0 FROM main.requests WHERE injected_ns < arrival_ns OR "
-     "admitted_ns < arrival_ns OR first_token_ns < admitted_ns OR finish_ns < first_token_ns "
-     "OR (status = 'finished' AND coalesce(admitted_ns + first_token_ns + finish_ns, -1) < 0) "
-     "GROUP BY run_id", "%lld requests whose instants are missing or out of order"},
+    {"SELECT run_id, count(*), 0 FROM main.requests WHERE injected_ns < arrival_ns OR admitted_ns "
+     "< arrival_ns OR first_token_ns < admitted_ns OR finish_ns < first_token_ns OR (status = "
+     "'finished' AND coalesce(admitted_ns + first_token_ns + finish_ns, -1) < 0) GROUP BY run_id",
+     "%lld requests whose instants are missing or out of order"},
     {"SELECT run_id, count(*), 0 FROM main.requests JOIN token_times USING (run_id, request_id) "
      "WHERE length(delta_us) <> 4 * output_tokens GROUP BY run_id",
      "%lld requests with another number of token times than tokens"},
-    {"SELECT run_id, gaps, (SELECT sum(count) FROM main.itl_hist h WHERE h.run_id = x.run_id) FROM "
-     "(SELECT run_id, sum(max(length(delta_us) / 4 - 1, 0)) AS gaps FROM main.token_times GROUP BY run_id) x "
-     "JOIN main.runs USING (run_id) WHERE status <> 'running' AND gaps <> coalesce((SELECT sum(count) "
-     "FROM main.itl_hist h WHERE h.run_id = x.run_id), 0)", "%lld gaps between tokens, %lld in itl_hist"},
-    {"SELECT run_id, done, due FROM (SELECT r.run_id, (SELECT sum(prefill_tokens + decode_tokens) FROM "
-     "main.steps s WHERE s.run_id = r.run_id) AS done, (SELECT sum(prompt_tokens - cached_tokens + "
-     "output_tokens - 1 + recomputed_tokens) FROM main.requests q WHERE q.run_id = r.run_id AND "
-     "status = 'finished') AS due FROM main.runs r WHERE status = 'done' AND NOT EXISTS (SELECT 1 FROM "
-     "main.requests q WHERE q.run_id = r.run_id AND status IN ('failed', 'censored'))) WHERE done <> due",
+    {"SELECT run_id, gaps, (SELECT sum(count) FROM main.itl_hist h WHERE h.run_id = x.run_id) "
+     "FROM (SELECT run_id, sum(max(length(delta_us) / 4 - 1, 0)) AS gaps FROM main.token_times "
+     "GROUP BY run_id) x JOIN main.runs USING (run_id) WHERE status <> 'running' AND gaps <> "
+     "coalesce((SELECT sum(count) FROM main.itl_hist h WHERE h.run_id = x.run_id), 0)",
+     "%lld gaps between tokens, %lld in itl_hist"},
+    {"SELECT run_id, done, due FROM (SELECT r.run_id, (SELECT sum(prefill_tokens + decode_tokens) "
+     "FROM main.steps s WHERE s.run_id = r.run_id) AS done, (SELECT sum(prompt_tokens - "
+     "cached_tokens + output_tokens - 1 + recomputed_tokens) FROM main.requests q WHERE q.run_id "
+     "= r.run_id AND status = 'finished') AS due FROM main.runs r WHERE status = 'done' AND NOT "
+     "EXISTS (SELECT 1 FROM main.requests q WHERE q.run_id = r.run_id AND status IN ('failed', "
+     "'censored'))) WHERE done <> due",
      "%lld tokens were run in steps, the requests needed %lld"},
-    {"SELECT run_id, count(*), 0 FROM main.steps WHERE waiting <> wait_no_kv + wait_budget + wait_seq_cap + "
-     "wait_batch_closed + wait_order GROUP BY run_id", "%lld steps whose waiting requests have no reason"},
+    {"SELECT run_id, count(*), 0 FROM main.steps WHERE waiting <> wait_no_kv + wait_budget + "
+     "wait_seq_cap + wait_batch_closed + wait_order GROUP BY run_id",
+     "%lld steps whose waiting requests have no reason"},
     {"SELECT run_id, count(*), 0 FROM main.steps WHERE kv_slots_held > kv_slots_total OR "
-     "kv_blocks_used > kv_blocks_total GROUP BY run_id", "%lld steps that hold more memory than there is"},
-    {"SELECT run_id, count(*), 0 FROM (SELECT run_id, start_ns < lag(end_ns) OVER (PARTITION BY run_id "
-     "ORDER BY step_index) AS over FROM main.steps) WHERE over GROUP BY run_id",
+     "kv_blocks_used > kv_blocks_total GROUP BY run_id",
+     "%lld steps that hold more memory than there is"},
+    {"SELECT run_id, count(*), 0 FROM (SELECT run_id, start_ns < lag(end_ns) OVER (PARTITION BY "
+     "run_id ORDER BY step_index) AS over FROM main.steps) WHERE over GROUP BY run_id",
      "%lld steps that begin before the one before has ended"},
 };
 
@@ -101,7 +109,8 @@ static void hold_law(sqlite3 *db, const struct law *law, struct report *o)
         o->problems++;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-        snprintf(line, sizeof line, law->text, sqlite3_column_int64(s, 1), sqlite3_column_int64(s, 2));
+        snprintf(line, sizeof line, law->text, sqlite3_column_int64(s, 1),
+                 sqlite3_column_int64(s, 2));
 #pragma GCC diagnostic pop
         say(o, "run %lld: %s\n", (long long)sqlite3_column_int64(s, 0), line);
     }
@@ -128,7 +137,9 @@ static void check_hashes(sqlite3 *db, struct report *o)
     uint64_t hash;
     bool readable;
 
-    sqlite3_prepare_v2(db, "SELECT run_id, rows_hash, run_hash FROM main.runs WHERE status <> 'running'",
+    sqlite3_prepare_v2(db,
+                       "SELECT run_id, rows_hash, run_hash FROM main.runs WHERE status <> "
+                       "'running'",
                        -1, &s, NULL);
     while (s && sqlite3_step(s) == SQLITE_ROW) {
         run = sqlite3_column_int64(s, 0);

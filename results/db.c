@@ -33,7 +33,8 @@ int db_fail(sqlite3 *db, const char *path, const char *doing, struct err *e)
 
 int db_exec(sqlite3 *db, const char *path, const char *sql, struct err *e)
 {
-    return sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : db_fail(db, path, "writing", e);
+    return sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0
+                                                                : db_fail(db, path, "writing", e);
 }
 
 sqlite3_stmt *db_prepare(sqlite3 *db, const char *path, const char *sql, struct err *e)
@@ -96,7 +97,8 @@ static uint32_t be32(const unsigned char *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* Whose file is it? 0: ours, *fresh when there is none yet or it is empty. Reads 100 bytes, no SQLite. */
+/* Whose file is it? 0: ours, *fresh when there is none yet or it is empty. Reads 100 bytes, no
+ * SQLite. */
 static int recognise(const char *path, bool *fresh, struct err *e)
 {
     unsigned char h[100];
@@ -121,8 +123,10 @@ static int recognise(const char *path, bool *fresh, struct err *e)
     if (n < sizeof h || memcmp(h, "SQLite format 3", 16) != 0)
         return err_set(e, EXIT_USAGE, "%s: not a SQLite database; left as it is", path);
     if (be32(h + 68) != DB_APPLICATION_ID)
-        return err_set(e, EXIT_USAGE, "%s: a database of another application (application_id %u, "
-                       "ours is %u); left as it is", path, be32(h + 68), (unsigned)DB_APPLICATION_ID);
+        return err_set(e, EXIT_USAGE,
+                       "%s: a database of another application (application_id %u, "
+                       "ours is %u); left as it is",
+                       path, be32(h + 68), (unsigned)DB_APPLICATION_ID);
     if (be32(h + 60) > DB_VERSION)
         return err_set(e, EXIT_USAGE, "%s: schema version %u is newer than this program's %d; "
                        "left as it is; use a newer servelab", path, be32(h + 60), (int)DB_VERSION);
@@ -180,8 +184,8 @@ static int make_views(sqlite3 *db, const char *path, const char *kind, struct er
         char *sql;
 
         next = strstr(name, "\nCREATE VIEW ");
-        sql = sqlite3_mprintf("DROP VIEW IF EXISTS %s.%.*s; CREATE VIEW %s.%.*s", kind, name_len, name,
-                              kind, next ? (int)(next - name) : (int)strlen(name), name);
+        sql = sqlite3_mprintf("DROP VIEW IF EXISTS %s.%.*s; CREATE VIEW %s.%.*s", kind, name_len,
+                              name, kind, next ? (int)(next - name) : (int)strlen(name), name);
         bad = !sql || db_exec(db, path, sql, e) != 0;
         sqlite3_free(sql);
     }
@@ -193,7 +197,8 @@ static int put_views(sqlite3 *db, const char *path, struct err *e)
     int64_t want = (int64_t)(hash64_bytes(1, views_sql, sizeof views_sql) >> 1);
     char sql[160];
 
-    if (db_int(db, "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'views_hash'", 0, -1) == want)
+    if (db_int(db, "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'views_hash'", 0, -1) ==
+        want)
         return 0;
     snprintf(sql, sizeof sql, "INSERT OR REPLACE INTO meta VALUES ('views_hash', '%lld')",
              (long long)want);
@@ -256,7 +261,8 @@ sqlite3 *db_open_read(const char *path, int64_t experiment, struct err *e)
         err_set(e, EXIT_USAGE, "%s: no runs recorded here yet; `servelab run` writes it", path);
         return NULL;
     }
-    /* Opened for writing where possible: only then a journal left by a killed run is rolled back. */
+    /* Opened for writing where possible: only then a journal left by a killed run is rolled back.
+     */
     db = connect_to(path, SQLITE_OPEN_READWRITE, e);
     if (!db)
         return NULL;
@@ -299,6 +305,7 @@ int64_t db_experiment(sqlite3 *db, const char *path, const char *which, struct e
         db_int(db, "SELECT 1 FROM experiments WHERE experiment_id = ?1", n, 0))
         id = n;
     if (id <= 0)
-        err_set(e, EXIT_USAGE, "%s: no experiment '%s'; expected a name, an id or 'latest'", path, which);
+        err_set(e, EXIT_USAGE, "%s: no experiment '%s'; expected a name, an id or 'latest'", path,
+                which);
     return id > 0 ? id : -1;
 }

@@ -1,7 +1,7 @@
 /* recorder.c - named rows (found or inserted), runs (begun, ended), one writer.
  *
- * Must stay true: a run's row says `running` until the transaction that also holds its last rows; equal
- * input gives equal rows except uids, started_at and created_at. */
+ * Must stay true: a run's row says `running` until the transaction that also holds its last rows;
+ * equal input gives equal rows except uids, started_at and created_at. */
 #include "results/recorder.h"
 
 #include <stdio.h>
@@ -24,11 +24,15 @@ struct recorder *recorder_open(const char *path, struct err *e)
     }
     if (!(r->db = db_open_write(path, e)))
         goto bad;
-    r->put_request = db_prepare(r->db, path, "INSERT INTO requests VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,"
-                                "?,?,?,?,?,?,?,?,?)", e);
+    r->put_request = db_prepare(r->db, path,
+                                "INSERT INTO requests VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,"
+                                "?,?,?,?,?,?,?,?,?)",
+                                e);
     r->put_times = db_prepare(r->db, path, "INSERT INTO token_times VALUES (?,?,?)", e);
-    r->put_step = db_prepare(r->db, path, "INSERT INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,"
-                             "?,?,?,?,?,?,?)", e);
+    r->put_step = db_prepare(r->db, path,
+                             "INSERT INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,"
+                             "?,?,?,?,?,?,?)",
+                             e);
     if (r->put_request && r->put_times && r->put_step)
         return r;
 bad:
@@ -60,7 +64,7 @@ static void make_uid(char out[27])
     clock_gettime(CLOCK_REALTIME, &now);
     ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
     if (getrandom(rnd, sizeof rnd, 0) != (ssize_t)sizeof rnd)
-        rnd[0] = (unsigned char)now.tv_nsec;             /* the UNIQUE constraint catches the rest */
+        rnd[0] = (unsigned char)now.tv_nsec; /* the UNIQUE constraint catches the rest */
     for (int i = 9; i >= 0; i--, ms >>= 5)
         out[i] = digits[ms & 31];
     for (int i = 10; i < 26; i++)
@@ -94,8 +98,8 @@ static void bind_field(sqlite3_stmt *s, int i, const struct field *f)
         store_int(s, i, f->num);
 }
 
-static int64_t find_row(struct recorder *r, const char *table, const char *id, const struct field *f,
-                        int n, struct err *e)
+static int64_t find_row(struct recorder *r, const char *table, const char *id,
+                        const struct field *f, int n, struct err *e)
 {
     char sql[SQL_MAX];
     int at = snprintf(sql, sizeof sql, "SELECT %s FROM %s WHERE ", id, table), rc;
@@ -103,7 +107,8 @@ static int64_t find_row(struct recorder *r, const char *table, const char *id, c
     int64_t found = 0;
 
     for (int i = 0; i < n; i++)
-        at += snprintf(sql + at, sizeof sql - (size_t)at, "%s%s IS ?", i ? " AND " : "", f[i].column);
+        at +=
+            snprintf(sql + at, sizeof sql - (size_t)at, "%s%s IS ?", i ? " AND " : "", f[i].column);
     at += snprintf(sql + at, sizeof sql - (size_t)at, " ORDER BY 1 LIMIT 1");
     if (!(s = db_prepare(r->db, r->path, sql, e)))
         return -1;
@@ -177,22 +182,28 @@ int64_t recorder_model(struct recorder *r, const struct model_row *v, struct err
 
 int64_t recorder_trace(struct recorder *r, const struct trace_row *v, struct err *e)
 {
-    const struct field f[] = {
-        TEXT("name", v->name), TEXT("sha256", v->sha256), TEXT("format", v->format),
-        TEXT("licence", v->licence), TEXT("source", v->source), NUM("request_count", v->request_count),
-        NUM("duration_ns", v->duration_ns), NUM("prompt_tokens_total", v->prompt_tokens_total),
-        NUM("output_tokens_total", v->output_tokens_total), REAL("prefix_share", v->prefix_share),
-        NUM("is_synthetic", v->is_synthetic)
-    };
+    const struct field f[] = {TEXT("name", v->name),
+                              TEXT("sha256", v->sha256),
+                              TEXT("format", v->format),
+                              TEXT("licence", v->licence),
+                              TEXT("source", v->source),
+                              NUM("request_count", v->request_count),
+                              NUM("duration_ns", v->duration_ns),
+                              NUM("prompt_tokens_total", v->prompt_tokens_total),
+                              NUM("output_tokens_total", v->output_tokens_total),
+                              REAL("prefix_share", v->prefix_share),
+                              NUM("is_synthetic", v->is_synthetic)};
     return find_or_insert(r, "traces", "trace_id", f, COUNT(f), 0, e);
 }
 
 /* The colour a name already has, else the next free one. */
 static int64_t color_index(struct recorder *r, const char *name, struct err *e)
 {
-    sqlite3_stmt *s = db_prepare(r->db, r->path, "SELECT coalesce((SELECT color_index FROM strategies "
-                                 "WHERE name = ?1 LIMIT 1), (SELECT coalesce(max(color_index) + 1, 0) "
-                                 "FROM strategies))", e);
+    sqlite3_stmt *s = db_prepare(r->db, r->path,
+                                 "SELECT coalesce((SELECT color_index FROM strategies WHERE name "
+                                 "= ?1 LIMIT 1), (SELECT coalesce(max(color_index) + 1, 0) FROM "
+                                 "strategies))",
+                                 e);
     int64_t index = -1;
 
     if (!s)
@@ -209,29 +220,36 @@ static int64_t color_index(struct recorder *r, const char *name, struct err *e)
 int64_t recorder_strategy(struct recorder *r, const struct strategy_row *v, struct err *e)
 {
     int64_t color = color_index(r, v->name, e);
-    const struct field f[] = {
-        TEXT("name", v->name), TEXT("config_json", v->config_json), TEXT("scheduler", v->scheduler),
-        TEXT("memory", v->memory), TEXT("weight_dtype", v->weight_dtype),
-        TEXT("kv_dtype", v->kv_dtype), NUM("kv_block_tokens", v->kv_block_tokens),
-        NUM("max_batch", v->max_batch), NUM("token_budget", v->token_budget), NUM("color_index", color)
-    };
+    const struct field f[] = {TEXT("name", v->name),
+                              TEXT("config_json", v->config_json),
+                              TEXT("scheduler", v->scheduler),
+                              TEXT("memory", v->memory),
+                              TEXT("weight_dtype", v->weight_dtype),
+                              TEXT("kv_dtype", v->kv_dtype),
+                              NUM("kv_block_tokens", v->kv_block_tokens),
+                              NUM("max_batch", v->max_batch),
+                              NUM("token_budget", v->token_budget),
+                              NUM("color_index", color)};
     return color < 0 ? -1 : find_or_insert(r, "strategies", "strategy_id", f, COUNT(f), 0, e);
 }
 
 int64_t recorder_experiment(struct recorder *r, const struct experiment_row *v, struct err *e)
 {
     char uid[27], now[32];
-    const struct field f[] = {
-        TEXT("name", v->name), TEXT("spec_json", v->spec_json), TEXT("command_line", v->command_line),
-        TEXT("note", v->note), TEXT("experiment_uid", uid), TEXT("created_at", now)
-    };
+    const struct field f[] = {TEXT("name", v->name),
+                              TEXT("spec_json", v->spec_json),
+                              TEXT("command_line", v->command_line),
+                              TEXT("note", v->note),
+                              TEXT("experiment_uid", uid),
+                              TEXT("created_at", now)};
 
     make_uid(uid);
     wall_time(now);
     return find_or_insert(r, "experiments", "experiment_id", f, COUNT(f) - 2, 2, e);
 }
 
-/* The views read limits from it; text that is no JSON would break them for every run of the file. */
+/* The views read limits from it; text that is no JSON would break them for every run of the file.
+ */
 static bool slo_ok(struct recorder *r, const char *slo)
 {
     sqlite3_stmt *s;
@@ -249,18 +267,30 @@ int64_t recorder_run_begin(struct recorder *r, const struct run_row *v, bool kee
                            struct err *e)
 {
     char uid[27], now[32];
-    const struct field f[] = {
-        TEXT("run_uid", uid), NUM("experiment_id", v->experiment_id), NUM("trace_id", v->trace_id),
-        NUM("model_id", v->model_id), NUM("environment_id", v->environment_id),
-        NUM("strategy_id", v->strategy_id), TEXT("backend", v->backend), TEXT("device", v->device),
-        TEXT("clock", v->clock), TEXT("pace", v->pace), TEXT("loop", v->loop),
-        REAL("rate_scale", v->rate_scale), NUM("seed", v->seed), NUM("repeat_index", v->repeat_index),
-        NUM("order_index", v->order_index), TEXT("pair_key", v->pair_key),
-        TEXT("slo_json", v->slo_json && *v->slo_json ? v->slo_json : NULL),
-        TEXT("params_json", v->params_json), NUM("kv_bytes_asked", v->kv_bytes_asked),
-        NUM("kv_slots_obtained", v->kv_slots_obtained), NUM("kv_blocks_total", v->kv_blocks_total),
-        NUM("max_len", v->max_len), TEXT("started_at", now), TEXT("status", "running")
-    };
+    const struct field f[] = {TEXT("run_uid", uid),
+                              NUM("experiment_id", v->experiment_id),
+                              NUM("trace_id", v->trace_id),
+                              NUM("model_id", v->model_id),
+                              NUM("environment_id", v->environment_id),
+                              NUM("strategy_id", v->strategy_id),
+                              TEXT("backend", v->backend),
+                              TEXT("device", v->device),
+                              TEXT("clock", v->clock),
+                              TEXT("pace", v->pace),
+                              TEXT("loop", v->loop),
+                              REAL("rate_scale", v->rate_scale),
+                              NUM("seed", v->seed),
+                              NUM("repeat_index", v->repeat_index),
+                              NUM("order_index", v->order_index),
+                              TEXT("pair_key", v->pair_key),
+                              TEXT("slo_json", v->slo_json && *v->slo_json ? v->slo_json : NULL),
+                              TEXT("params_json", v->params_json),
+                              NUM("kv_bytes_asked", v->kv_bytes_asked),
+                              NUM("kv_slots_obtained", v->kv_slots_obtained),
+                              NUM("kv_blocks_total", v->kv_blocks_total),
+                              NUM("max_len", v->max_len),
+                              TEXT("started_at", now),
+                              TEXT("status", "running")};
     int64_t id;
 
     if (r->run_id)
@@ -279,13 +309,17 @@ int64_t recorder_run_begin(struct recorder *r, const struct run_row *v, bool kee
     return r->run_id = id;
 }
 
-static int flip(struct recorder *r, const struct run_end *v, int64_t tokens, int64_t hash, struct err *e)
+static int flip(struct recorder *r, const struct run_end *v, int64_t tokens, int64_t hash,
+                struct err *e)
 {
-    sqlite3_stmt *s = db_prepare(
-        r->db, r->path, "UPDATE runs SET status = ?2, validity = ?3, reasons = ?4, window_start_ns = ?5,"
-        "window_end_ns = ?6, duration_ns = ?7, window_output_tokens = ?8, peak_host_bytes = ?9,"
-        "peak_device_bytes = ?10, step_count = ?11, idle_ns = ?12, skipped_ns = ?13, flops = ?14,"
-        "bytes = ?15, rows_hash = ?16 WHERE run_id = ?1", e);
+    sqlite3_stmt *s = db_prepare(r->db, r->path,
+                                 "UPDATE runs SET status = ?2, validity = ?3, reasons = ?4, "
+                                 "window_start_ns = ?5,window_end_ns = ?6, duration_ns = ?7, "
+                                 "window_output_tokens = ?8, peak_host_bytes = "
+                                 "?9,peak_device_bytes = ?10, step_count = ?11, idle_ns = ?12, "
+                                 "skipped_ns = ?13, flops = ?14,bytes = ?15, rows_hash = ?16 "
+                                 "WHERE run_id = ?1",
+                                 e);
     const int64_t num[] = {
         v->window_start_ns, v->window_end_ns, v->duration_ns, tokens, v->peak_host_bytes,
         v->peak_device_bytes, v->steps, v->idle_ns, v->skipped_ns

@@ -1,7 +1,7 @@
 /* rows.c - bulk rows: copied into memory blocks as the loop hands them over, written in batches.
  *
- * Must stay true: nothing here touches the disk between run_begin and run_end when `keep` is set; the
- * order of columns below is that of struct request_row and struct step_row. */
+ * Must stay true: nothing here touches the disk between run_begin and run_end when `keep` is set;
+ * the order of columns below is that of struct request_row and struct step_row. */
 #include <string.h>
 
 #include "base/hash.h"
@@ -19,7 +19,8 @@ void store_int(sqlite3_stmt *s, int i, int64_t v)
 static int no_memory(struct recorder *r, struct err *e)
 {
     r->failed = true;
-    return err_set(e, EXIT_RUN_FAILED, "%s: out of memory while holding the rows of a run", r->path);
+    return err_set(e, EXIT_RUN_FAILED, "%s: out of memory while holding the rows of a run",
+                   r->path);
 }
 
 static int not_open(const struct recorder *r, struct err *e)
@@ -159,11 +160,22 @@ static int put_times(struct recorder *r, const struct request_row *q, struct err
 static int put_request(struct recorder *r, const struct request_row *q, struct err *e)
 {
     sqlite3_stmt *s = r->put_request;
-    const int64_t v[] = {
-        q->turn_index, q->arrival_ns, q->injected_ns, q->admitted_ns, q->first_token_ns, q->finish_ns,
-        q->prompt_tokens, q->cached_tokens, q->output_tokens, q->target_output_tokens, q->slot,
-        q->preempt_count, q->preempted_ns, q->prefill_preempted_ns, q->recomputed_tokens, q->itl_max_ns
-    };
+    const int64_t v[] = {q->turn_index,
+                         q->arrival_ns,
+                         q->injected_ns,
+                         q->admitted_ns,
+                         q->first_token_ns,
+                         q->finish_ns,
+                         q->prompt_tokens,
+                         q->cached_tokens,
+                         q->output_tokens,
+                         q->target_output_tokens,
+                         q->slot,
+                         q->preempt_count,
+                         q->preempted_ns,
+                         q->prefill_preempted_ns,
+                         q->recomputed_tokens,
+                         q->itl_max_ns};
     int n = (int)(sizeof v / sizeof *v);
 
     sqlite3_bind_int64(s, 1, r->run_id);
@@ -243,7 +255,8 @@ int rows_put_itl(struct recorder *r, struct err *e)
     return bad ? -1 : 0;
 }
 
-/* Tokens of one request inside [start, end]: all of them when first and last token are, else by its gaps. */
+/* Tokens of one request inside [start, end]: all of them when first and last token are, else by its
+ * gaps. */
 static int64_t tokens_inside(sqlite3_stmt *s, int64_t start_ns, int64_t end_ns)
 {
     int64_t t = sqlite3_column_int64(s, 0), n_out = sqlite3_column_int64(s, 3), inside = 0;
@@ -284,20 +297,28 @@ int64_t rows_window_tokens(sqlite3 *db, int64_t run_id, int64_t start_ns, int64_
 int rows_hash(sqlite3 *db, int64_t run_id, uint64_t *hash)
 {
     *hash = 0;                           /* column 0 is run_id: equal runs have equal hashes */
-    return db_hash(db, "SELECT * FROM main.requests WHERE run_id = ?1 ORDER BY 2", run_id, 1, hash) ||
-           db_hash(db, "SELECT * FROM main.token_times WHERE run_id = ?1 ORDER BY 2", run_id, 1, hash) ||
-           db_hash(db, "SELECT * FROM main.itl_hist WHERE run_id = ?1 ORDER BY 2", run_id, 1, hash) ||
-           db_hash(db, "SELECT * FROM main.steps WHERE run_id = ?1 ORDER BY 2", run_id, 1, hash) ? -1 : 0;
+    return db_hash(db, "SELECT * FROM main.requests WHERE run_id = ?1 ORDER BY 2", run_id, 1,
+                   hash) ||
+                   db_hash(db, "SELECT * FROM main.token_times WHERE run_id = ?1 ORDER BY 2",
+                           run_id, 1, hash) ||
+                   db_hash(db, "SELECT * FROM main.itl_hist WHERE run_id = ?1 ORDER BY 2", run_id,
+                           1, hash) ||
+                   db_hash(db, "SELECT * FROM main.steps WHERE run_id = ?1 ORDER BY 2", run_id, 1,
+                           hash)
+               ? -1
+               : 0;
 }
 
 int run_hash(sqlite3 *db, int64_t run_id, uint64_t *hash)
 {
     *hash = 0;                           /* every column but run_id and run_hash itself */
-    return db_hash(db, "SELECT run_uid, experiment_id, trace_id, model_id, environment_id, strategy_id,"
-                   "backend, device, clock, pace, loop, rate_scale, seed, repeat_index, order_index,"
-                   "pair_key, slo_json, params_json, kv_bytes_asked, kv_slots_obtained,"
-                   "kv_blocks_total, max_len, started_at, status, validity, reasons, window_start_ns,"
-                   "window_end_ns, duration_ns, window_output_tokens, peak_host_bytes,"
-                   "peak_device_bytes, step_count, idle_ns, skipped_ns, flops, bytes, rows_hash "
-                   "FROM main.runs WHERE run_id = ?1", run_id, 0, hash);
+    return db_hash(db,
+                   "SELECT run_uid, experiment_id, trace_id, model_id, environment_id, "
+                   "strategy_id,backend, device, clock, pace, loop, rate_scale, seed, "
+                   "repeat_index, order_index,pair_key, slo_json, params_json, kv_bytes_asked, "
+                   "kv_slots_obtained,kv_blocks_total, max_len, started_at, status, validity, "
+                   "reasons, window_start_ns,window_end_ns, duration_ns, window_output_tokens, "
+                   "peak_host_bytes,peak_device_bytes, step_count, idle_ns, skipped_ns, flops, "
+                   "bytes, rows_hash FROM main.runs WHERE run_id = ?1",
+                   run_id, 0, hash);
 }

@@ -1,4 +1,5 @@
-/* store.h - inside results/ only: what recorder.c (named rows, runs) and rows.c (bulk rows) share. */
+/* store.h - inside results/ only: what recorder.c (named rows, runs) and rows.c (bulk rows) share.
+ */
 #ifndef RESULTS_STORE_H
 #define RESULTS_STORE_H
 
@@ -8,18 +9,22 @@
 #include "results/recorder.h"
 
 enum {
-    STORE_BLOCK = 256,                     /* rows per block of memory: no copying while a run is timed */
-    STORE_FLUSH = 8192,                    /* pending rows that make a virtual run write */
-    ITL_BUCKETS = 128 + 25 * 64            /* exact below 128 us, then 64 per octave up to 2^32 */
+    STORE_BLOCK = 256, /* rows per block of memory: no copying while a run is timed */
+    STORE_FLUSH = 8192, /* pending rows that make a virtual run write */
+    ITL_BUCKETS = 128 + 25 * 64 /* exact below 128 us, then 64 per octave up to 2^32 */
 };
 struct step_block { struct step_block *next; uint32_t n; struct step_row row[STORE_BLOCK]; };
-struct request_block { struct request_block *next; uint32_t n; struct request_row row[STORE_BLOCK]; };
+struct request_block {
+    struct request_block *next;
+    uint32_t n;
+    struct request_row row[STORE_BLOCK];
+};
 
 struct recorder {
     sqlite3 *db;
     char *path;
     int64_t run_id;                        /* 0: no run is open */
-    bool keep, failed;                     /* failed: a write was lost, the open run must not be sealed */
+    bool keep, failed; /* failed: a write was lost, the open run must not be sealed */
     struct arena arena;                    /* pending rows and their strings; reset by each flush */
     struct step_block *step_first, *step_last;
     struct request_block *req_first, *req_last;

@@ -209,14 +209,24 @@ static int record_requests(struct world *w, const struct fixture *f, bool last, 
     for (uint32_t i = 0; i < w->n; i++) {
         const struct toy *q = &w->req[i];
         char id[24];
-        struct request_row row = {
-            .request_id = i, .trace_request_id = id, .arrival_ns = q->arrive, .injected_ns = q->arrive,
-            .admitted_ns = q->admit, .first_token_ns = q->first, .finish_ns = q->finish,
-            .prompt_tokens = q->prompt, .output_tokens = q->made, .target_output_tokens = q->out,
-            .slot = q->seat, .itl_max_ns = q->out > 1 ? q->itl_max : NS_NONE, .status = "finished",
-            .finish_reason = "length", .has_hash = !f->sim, .output_hash = hash64(w->int4, i),
-            .delta_us = q->deltas, .n_delta = q->made
-        };
+        struct request_row row = {.request_id = i,
+                                  .trace_request_id = id,
+                                  .arrival_ns = q->arrive,
+                                  .injected_ns = q->arrive,
+                                  .admitted_ns = q->admit,
+                                  .first_token_ns = q->first,
+                                  .finish_ns = q->finish,
+                                  .prompt_tokens = q->prompt,
+                                  .output_tokens = q->made,
+                                  .target_output_tokens = q->out,
+                                  .slot = q->seat,
+                                  .itl_max_ns = q->out > 1 ? q->itl_max : NS_NONE,
+                                  .status = "finished",
+                                  .finish_reason = "length",
+                                  .has_hash = !f->sim,
+                                  .output_hash = hash64(w->int4, i),
+                                  .delta_us = q->deltas,
+                                  .n_delta = q->made};
 
         snprintf(id, sizeof id, "r%u", i);
         if (last && f->wrong_outputs && i == 0)
@@ -227,7 +237,8 @@ static int record_requests(struct world *w, const struct fixture *f, bool last, 
     return 0;
 }
 
-static int replay(struct world *w, const struct fixture *f, bool last, struct recorder *r, struct err *e)
+static int replay(struct world *w, const struct fixture *f, bool last, struct recorder *r,
+                  struct err *e)
 {
     while (!all_done(w)) {
         skip_idle(w);
@@ -237,25 +248,43 @@ static int replay(struct world *w, const struct fixture *f, bool last, struct re
     return record_requests(w, f, last, r, e);
 }
 
-static int one_run(struct recorder *r, const struct fixture *f, const int64_t id[3], uint32_t strategy,
-                   double rate, uint32_t rep, int64_t order, bool last, struct err *e)
+static int one_run(struct recorder *r, const struct fixture *f, const int64_t id[3],
+                   uint32_t strategy, double rate, uint32_t rep, int64_t order, bool last,
+                   struct err *e)
 {
     struct world w = {.sched = (enum sched)(strategy / 2 % 3), .paged = strategy & 1,
                       .int4 = strategy >= 6, .n = f->n_request};
     const char *prec = w.int4 ? "int4" : "f16", *kv = w.paged ? "paged" : "contiguous";
     char name[160], config[240];
-    struct model_row model = {"tiny-llama", "made from seed 1", prec, "f16", 2, 4, 2, 64, 256, 1 << 20, 512,
-                              true};
-    struct strategy_row s = {name, config, sched_names[w.sched], kv, prec, "f16", w.paged ? BLOCK : MAX_LEN,
-                             SEQS, w.sched == CHUNKED ? BUDGET : 0};
-    struct run_row run = {
-        .experiment_id = id[0], .trace_id = id[1], .environment_id = id[2],
-        .backend = f->sim ? "sim h200 (roofline)" : "cpu avx512 2 threads", .device = f->sim ? "sim" : "cpu",
-        .clock = f->sim ? "virtual" : "monotonic", .pace = f->sim ? "virtual" : "skip", .loop = "open",
-        .rate_scale = rate, .seed = 1, .repeat_index = rep, .order_index = order, .pair_key = "k",
-        .slo_json = f->no_slo ? NULL : "{\"ttft_ms\":800,\"tpot_ms\":60,\"e2e_ms\":0}",
-        .params_json = "{}", .kv_slots_obtained = SLOTS, .max_len = MAX_LEN
-    };
+    struct model_row model = {
+        "tiny-llama", "made from seed 1", prec, "f16", 2, 4, 2, 64, 256, 1 << 20, 512, true};
+    struct strategy_row s = {name,
+                             config,
+                             sched_names[w.sched],
+                             kv,
+                             prec,
+                             "f16",
+                             w.paged ? BLOCK : MAX_LEN,
+                             SEQS,
+                             w.sched == CHUNKED ? BUDGET : 0};
+    struct run_row run = {.experiment_id = id[0],
+                          .trace_id = id[1],
+                          .environment_id = id[2],
+                          .backend = f->sim ? "sim h200 (roofline)" : "cpu avx512 2 threads",
+                          .device = f->sim ? "sim" : "cpu",
+                          .clock = f->sim ? "virtual" : "monotonic",
+                          .pace = f->sim ? "virtual" : "skip",
+                          .loop = "open",
+                          .rate_scale = rate,
+                          .seed = 1,
+                          .repeat_index = rep,
+                          .order_index = order,
+                          .pair_key = "k",
+                          .slo_json =
+                              f->no_slo ? NULL : "{\"ttft_ms\":800,\"tpot_ms\":60,\"e2e_ms\":0}",
+                          .params_json = "{}",
+                          .kv_slots_obtained = SLOTS,
+                          .max_len = MAX_LEN};
     struct run_end end = {.status = "done", .validity = "valid", .reasons = ""};
     int bad;
 
@@ -288,11 +317,14 @@ static int all_runs(struct recorder *r, const struct fixture *f, struct err *e)
     uint32_t n_rate = f->rates ? f->n_rate : 1, n_run = n_rate * f->repeats * f->n_strategy;
     struct environment_row env = {.hostname = "host", .os = "Linux", .cpu_model = "an invented cpu",
                                   .compiler = "cc", .git_commit = "0123abc", .cpu_cores = 2};
-    struct trace_row trace = {
-        .name = f->trace ? f->trace : "chat.json", .format = "serving-trace/1", .licence = "CC-BY-4.0",
-        .sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-        .request_count = f->n_request, .duration_ns = 20000000000, .is_synthetic = true
-    };
+    struct trace_row trace = {.name = f->trace ? f->trace : "chat.json",
+                              .format = "serving-trace/1",
+                              .licence = "CC-BY-4.0",
+                              .sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0"
+                                        "f00a08",
+                              .request_count = f->n_request,
+                              .duration_ns = 20000000000,
+                              .is_synthetic = true};
     struct experiment_row exp = {f->name ? f->name : "fixture", "{}",
                                  "servelab run --trace chat.json --strategy all", ""};
     int64_t id[3] = {recorder_experiment(r, &exp, e), recorder_trace(r, &trace, e),

@@ -1,6 +1,6 @@
-/* results_fixture.h - a store with invented runs, made through recorder.h by a toy replay loop: static,
- * continuous and chunked batching, contiguous and paged memory, f16 and int4. The numbers are plausible,
- * conserved and the same every time; they say nothing about the real strategies. */
+/* results_fixture.h - a store with invented runs, made through recorder.h by a toy replay loop:
+ * static, continuous and chunked batching, contiguous and paged memory, f16 and int4. The numbers
+ * are plausible, conserved and the same every time; they say nothing about the real strategies. */
 #ifndef TESTS_RESULTS_FIXTURE_H
 #define TESTS_RESULTS_FIXTURE_H
 

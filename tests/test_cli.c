@@ -20,6 +20,8 @@
 
 #include "base/err.h"
 #include "harness/verb.h"
+#include "kernels/device.h"
+#include "strategies/strategy.h"
 #include "tests/test.h"
 
 enum { MAX_ARGS = 40, PATH_ROOM = 4300, OUT = 65536 };
@@ -245,6 +247,21 @@ static void every_verb_refuses_an_unknown_option(void)
     }
 }
 
+static void list_names_everything(void)
+{
+    CU_ASSERT_EQUAL(run("list"), 0);
+    for (size_t i = 0; sched_registry[i]; i++)
+        CU_ASSERT_PTR_NOT_NULL(strstr(said.out, sched_registry[i]->name));
+    for (size_t i = 0; kv_registry[i]; i++)
+        CU_ASSERT_PTR_NOT_NULL(strstr(said.out, kv_registry[i]->name));
+    for (size_t i = 0; prec_registry[i]; i++)
+        CU_ASSERT_PTR_NOT_NULL(strstr(said.out, prec_registry[i]->name));
+    for (size_t i = 0; device_registry[i]; i++)
+        CU_ASSERT_PTR_NOT_NULL(strstr(said.out, device_registry[i]->name));
+    CU_ASSERT_EQUAL(run("doctor"), 0);
+    note("doctor");
+}
+
 /* ---- refusals: status 2, one line that names the nearest, nothing written ---- */
 
 static void wrong_names_are_refused(void)
@@ -350,6 +367,15 @@ static void full_disk(void)
         unlink(database());
     }
     CU_ASSERT_EQUAL(said.rc, 0);
+}
+
+/* What was asked for could not be printed: that is a failure, not silence. */
+static void lost_output_is_an_error(void)
+{
+    CU_ASSERT_EQUAL_FATAL(symlink("/dev/full", in_dir(".out")), 0);
+    CU_ASSERT_EQUAL(run("list"), EXIT_IO);
+    note("list >/dev/full");
+    CU_ASSERT(said.err[0] != 0);
 }
 
 /* ---- what a run leaves behind ---- */
@@ -458,11 +484,13 @@ static const struct test tests[] = {
     { "help_lists_every_verb", help_lists_every_verb },
     { "every_verb_helps_with_an_example", every_verb_helps_with_an_example },
     { "every_verb_refuses_an_unknown_option", every_verb_refuses_an_unknown_option },
+    { "list_names_everything", list_names_everything },
     { "wrong_names_are_refused", wrong_names_are_refused },
     { "foreign_files_are_left_alone", foreign_files_are_left_alone },
     { "unwritable_database", unwritable_database },
     { "read_only_folder", read_only_folder },
     { "full_disk", full_disk },
+    { "lost_output_is_an_error", lost_output_is_an_error },
     { "a_sim_run_is_recorded_and_checks", a_sim_run_is_recorded_and_checks },
     { "equal_sim_runs_have_equal_rows", equal_sim_runs_have_equal_rows },
     { "json_is_json", json_is_json },

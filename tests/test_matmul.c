@@ -1,5 +1,6 @@
 /* test_matmul.c - matrix products of the cpu device against the reference device, and bit for
- * bit against itself: a row alone or in a batch, on one thread or three, on each instruction set. */
+ * bit against itself: a row alone or in a batch, on one thread or three, on each instruction set.
+ */
 #include "tests/kernels.h"
 
 static bool finished(struct device *d)
@@ -158,6 +159,74 @@ static void matmul_rows_are_alone(void)
     free(w), free(x), free(first), free(y);
 }
 
+/* One output as the kernels define it, from the canonical encoding of its weights (q, scale): the
+ * chain of fused multiply-adds of tile_float.h and tile_int.h, in plain C. */
+static float defined_output(struct wfmt f, const void *q, const uint16_t *scale, const float *x,
+                            uint32_t k)
+{
+    uint32_t group = f.fmt == FMT_INT4 ? f.group : ACT_GROUP;
+    const uint16_t *h = q;
+    const uint8_t *u = q;
+    float total = 0;
+
+    if (f.fmt <= FMT_F16) {
+        for (uint32_t i = 0; i < k; i++) {
+            float w = f.fmt == FMT_F16 ? f32_from_f16(h[i]) : ((const float *)q)[i];
+
+            total = fmaf(x[i], w, total);
+        }
+        return total;
+    }
+    for (uint32_t g = 0; g < k; g += group) {
+        uint32_t end = g + group < k ? g + group : k;
+        float most = 0;
+        int dot = 0;
+
+        for (uint32_t i = g; i < end; i++)
+            most = fmaxf(most, fabsf(x[i]));
+        for (uint32_t i = g; i < end; i++) {
+            int w = f.fmt == FMT_INT8 ? (int8_t)u[i] : (i % 2 ? u[i / 2] >> 4 : u[i / 2] & 15) - 8;
+
+            dot += w * (int)rintf(x[i] * (127.0f / most));
+        }
+        total = f.fmt == FMT_INT8
+              ? fmaf((float)dot, most / 127.0f, total)
+              : fmaf((float)dot * (most / 127.0f), f32_from_f16(scale[g / group]), total);
+    }
+    return f.fmt == FMT_INT8 ? total * f32_from_f16(scale[0]) : total;
+}
+
+static void matmul_is_the_promised_chain(void)
+{
+    enum { M = 3, N = 35, K = 160 };
+    float *w = floats(N * K, 5, 0.1), *x = floats(M * K, 6, 1), y[M * N];
+
+    for (int f = 0; f < N_FORMAT; f++) {
+        struct device d = open_on(&device_cpu, NULL, 2);
+        struct weight a = load(&d, formats[f], N, K, w);
+        unsigned bad = 0;
+
+        dev_matmul(&d, y, x, &a, M);
+        for (uint32_t c = 0; c < N; c++) {
+            uint16_t scale[K];
+            float q[K];
+
+            row_encode(formats[f], w + c * K, K, q, scale);
+            for (uint32_t r = 0; r < M; r++) {
+                float want = defined_output(formats[f], q, scale, x + r * K, K);
+
+                bad += !same(&want, y + r * N + c, 1);
+            }
+        }
+        if (bad)
+            test_note("%s: %u outputs differ", fmt_name(formats[f].fmt), bad);
+        CU_ASSERT_EQUAL(bad, 0);
+        dev_weight_free(&d, &a);
+        dev_close(&d);
+    }
+    free(w), free(x);
+}
+
 /* Worst case of the integer dots: all weights and activations at their ends must not saturate. */
 static void integer_ends_do_not_saturate(void)
 {
@@ -191,6 +260,7 @@ static const struct test tests[] = {
     { "matmul_is_right", matmul_is_right },
     { "activations_round_to_nearest", activations_round_to_nearest },
     { "matmul_rows_are_alone", matmul_rows_are_alone },
+    { "matmul_is_the_promised_chain", matmul_is_the_promised_chain },
     { "integer_ends_do_not_saturate", integer_ends_do_not_saturate },
     { NULL, NULL }
 };

@@ -1,5 +1,5 @@
-/* test_plots.c - table, figures and page: within their width, closed to what is in the data, the same
- * bytes every time, and honest with no or few requests. */
+/* test_plots.c - table, figures and page: within their width, closed to what is in the data, the
+ * same bytes every time, and honest with no or few requests. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,8 @@
 #include "tests/results_fixture.h"
 #include "tests/test.h"
 
-static const char hostile[] = "</script><img src=x onerror=alert(1)>'\"`id`\n\033[31m\xff$(id)@{}^_\\";
+static const char hostile[] = "</script><img src=x "
+                              "onerror=alert(1)>'\"`id`\n\033[31m\xff$(id)@{}^_\\";
 
 static bool have_gnuplot(void)
 {
@@ -85,8 +86,13 @@ static size_t widest(const char *text)
 static void test_table(void)
 {
     static const double rates[] = {1, 4};
-    const struct fixture f = {.n_request = 40, .n_strategy = 12, .repeats = 2, .rates = rates, .n_rate = 2,
-                              .validity = "invalid", .reasons = "clocks throttled"};
+    const struct fixture f = {.n_request = 40,
+                              .n_strategy = 12,
+                              .repeats = 2,
+                              .rates = rates,
+                              .n_rate = 2,
+                              .validity = "invalid",
+                              .reasons = "clocks throttled"};
     char *text = table(store(&f));
 
     CU_ASSERT(widest(text) <= 80);
@@ -100,14 +106,17 @@ static void test_table(void)
 
 static void test_differ(void)
 {
-    const struct fixture f = {.n_request = 40, .n_strategy = 6, .repeats = 1, .wrong_outputs = true};
+    const struct fixture f = {
+        .n_request = 40, .n_strategy = 6, .repeats = 1, .wrong_outputs = true};
     char *text = table(store(&f));
 
-    CU_ASSERT_PTR_NOT_NULL(strstr(text, "! outputs DIFFER across 6 f16 strategies: 1 of 40 requests"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "! outputs DIFFER across 6 f16 strategies: 1 of 40 "
+                                        "requests"));
     free(text);
 }
 
-/* Simulated and measured runs of one experiment: two groups, and each sentence is about one of them. */
+/* Simulated and measured runs of one experiment: two groups, and each sentence is about one of
+ * them. */
 static void test_never_mixed(void)
 {
     struct fixture f = {.n_request = 40, .n_strategy = 2, .repeats = 1};
@@ -122,8 +131,12 @@ static void test_never_mixed(void)
     free(text);
     CU_ASSERT_EQUAL_FATAL(selection_open(&s, store(&f), NULL, &e), 0);
     CU_ASSERT_EQUAL(db_int(s.db, "SELECT count(*) FROM x_groups", 0, 0), 2);
-    CU_ASSERT_EQUAL(db_int(s.db, "SELECT max(n) FROM (SELECT count(DISTINCT clock) AS n FROM x_runs GROUP BY "
-                           "group_id)", 0, 0), 1);
+    CU_ASSERT_EQUAL(db_int(s.db,
+                           "SELECT max(n) FROM (SELECT count(DISTINCT clock) AS n FROM x_runs "
+                           "GROUP BY "
+                           "group_id)",
+                           0, 0),
+                    1);
     selection_close(&s);
 }
 

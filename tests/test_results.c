@@ -1,5 +1,5 @@
-/* test_results.c - the store: what goes in comes out, views against numbers worked out by hand, and every
- * kind of damage is found. */
+/* test_results.c - the store: what goes in comes out, views against numbers worked out by hand, and
+ * every kind of damage is found. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -76,14 +76,20 @@ static void put(struct recorder *r, int64_t i, uint32_t out, const char *status,
 {
     uint32_t delta[8];
     bool ok = strcmp(status, "finished") == 0;
-    struct request_row q = {
-        .request_id = i, .arrival_ns = 0, .injected_ns = 0, .admitted_ns = ok ? i * 5 * MS : NS_NONE,
-        .first_token_ns = ok ? (i + 1) * 10 * MS : NS_NONE,
-        .finish_ns = ok ? (i + 1) * 10 * MS + (out - 1) * 20 * MS : NS_NONE, .prompt_tokens = 4,
-        .output_tokens = ok ? out : 0, .target_output_tokens = out, .itl_max_ns = NS_NONE,
-        .status = status, .finish_reason = ok ? "length" : "too long",
-        .delta_us = delta, .n_delta = ok ? out : 0
-    };
+    struct request_row q = {.request_id = i,
+                            .arrival_ns = 0,
+                            .injected_ns = 0,
+                            .admitted_ns = ok ? i * 5 * MS : NS_NONE,
+                            .first_token_ns = ok ? (i + 1) * 10 * MS : NS_NONE,
+                            .finish_ns = ok ? (i + 1) * 10 * MS + (out - 1) * 20 * MS : NS_NONE,
+                            .prompt_tokens = 4,
+                            .output_tokens = ok ? out : 0,
+                            .target_output_tokens = out,
+                            .itl_max_ns = NS_NONE,
+                            .status = status,
+                            .finish_reason = ok ? "length" : "too long",
+                            .delta_us = delta,
+                            .n_delta = ok ? out : 0};
 
     for (uint32_t k = 0; k < 8; k++)
         delta[k] = k ? 20000 : (uint32_t)(i + 1) * 10000;
@@ -127,7 +133,9 @@ static void test_schema(void)
     IS(db, "PRAGMA application_id", DB_APPLICATION_ID);
     IS(db, "PRAGMA user_version", DB_VERSION);
     IS(db, "SELECT count(*) FROM main.sqlite_schema WHERE type = 'table'", 11);
-    IS(db, "SELECT count(*) FROM main.sqlite_schema WHERE type = 'table' AND sql NOT LIKE '%STRICT%'", 0);
+    IS(db,
+       "SELECT count(*) FROM main.sqlite_schema WHERE type = 'table' AND sql NOT LIKE '%STRICT%'",
+       0);
     sqlite3_close(db);
 }
 
@@ -139,14 +147,16 @@ static void test_strict(void)
     one_run(path, NULL, 1, 2, 0);
     CU_ASSERT_EQUAL(sqlite3_open(path, &db), SQLITE_OK);
     sqlite3_exec(db, "PRAGMA foreign_keys = ON", NULL, NULL, NULL);
-    CU_ASSERT(sqlite3_exec(db, "UPDATE requests SET arrival_ns = 'soon'", NULL, NULL, NULL) != SQLITE_OK);
+    CU_ASSERT(sqlite3_exec(db, "UPDATE requests SET arrival_ns = 'soon'", NULL, NULL, NULL) !=
+              SQLITE_OK);
     CU_ASSERT(sqlite3_exec(db, "UPDATE runs SET status = 'fine'", NULL, NULL, NULL) != SQLITE_OK);
     CU_ASSERT(sqlite3_exec(db, "UPDATE runs SET trace_id = 99", NULL, NULL, NULL) != SQLITE_OK);
     CU_ASSERT(sqlite3_exec(db, "UPDATE runs SET clock = 'sundial'", NULL, NULL, NULL) != SQLITE_OK);
     sqlite3_close(db);
 }
 
-/* Ten requests: TTFT 10 .. 100 ms, TPOT 20 ms, three tokens; limits 55 ms and 25 ms; two more rejected. */
+/* Ten requests: TTFT 10 .. 100 ms, TPOT 20 ms, three tokens; limits 55 ms and 25 ms; two more
+ * rejected. */
 static void test_views(void)
 {
     const char *path = path_of("a.db");
@@ -172,7 +182,8 @@ static void test_views(void)
     sqlite3_close(db);
 }
 
-/* A window that ends at 45 ms: of requests i = 0..3 (first token at 10(i+1)), tokens at 10 30 | 20 40 | 30 | 40. */
+/* A window that ends at 45 ms: of requests i = 0..3 (first token at 10(i+1)), tokens at 10 30 | 20
+ * 40 | 30 | 40. */
 static void test_window(void)
 {
     const char *path = path_of("a.db");
@@ -197,10 +208,12 @@ static void test_window(void)
 
 static void test_floors(void)
 {
-    static const struct { int64_t n; const char *column; double below, at; } floors[] = {
-        {6, "p50", NONE, 30}, {36, "p90", NONE, 330}, {72, "p95", NONE, 690}, {368, "p99", NONE, 3650},
-        {3688, "p999", NONE, 36850}
-    };
+    static const struct { int64_t n; const char *column; double below, at;
+    } floors[] = {{6, "p50", NONE, 30},
+                  {36, "p90", NONE, 330},
+                  {72, "p95", NONE, 690},
+                  {368, "p99", NONE, 3650},
+                  {3688, "p999", NONE, 36850}};
     char name[40], sql[120];
 
     for (int i = 0; i < 5; i++)
@@ -210,9 +223,11 @@ static void test_floors(void)
             snprintf(name, sizeof name, "f%d-%d.db", i, (int)below);
             one_run(path_of(name), NULL, floors[i].n - below, 1, 0);
             db = reader(path_of(name));
-            snprintf(sql, sizeof sql, "SELECT %s FROM v_latency WHERE metric = 'ttft'", floors[i].column);
+            snprintf(sql, sizeof sql, "SELECT %s FROM v_latency WHERE metric = 'ttft'",
+                     floors[i].column);
             IS(db, sql, below ? floors[i].below : floors[i].at);
-            IS(db, "SELECT count(*) FROM v_latency WHERE metric IN ('tpot', 'itl')", 0);   /* one token */
+            IS(db, "SELECT count(*) FROM v_latency WHERE metric IN ('tpot', 'itl')",
+               0); /* one token */
             sqlite3_close(db);
         }
 }
@@ -248,11 +263,13 @@ static void test_same_rows(void)
     CU_ASSERT_EQUAL(fixture_make(path, &f, &e), 0);
     db = reader(path);
     IS(db, "SELECT count(*) FROM runs", 4);
-    IS(db, "SELECT count(DISTINCT rows_hash) FROM runs", 2);      /* a repeat is equal, a strategy is not */
+    IS(db, "SELECT count(DISTINCT rows_hash) FROM runs",
+       2); /* a repeat is equal, a strategy is not */
     IS(db, "SELECT count(*) FROM strategies", 2);
     IS(db, "SELECT count(*) FROM traces", 1);
     IS(db, "SELECT count(*) FROM experiments", 1);
-    IS(db, "SELECT group_concat(color_index, '') + 0 FROM (SELECT * FROM strategies ORDER BY 1)", 1);
+    IS(db, "SELECT group_concat(color_index, '') + 0 FROM (SELECT * FROM strategies ORDER BY 1)",
+       1);
     sqlite3_close(db);
 }
 
@@ -295,12 +312,14 @@ static void test_damage(void)
 {
     static const char *const damage[] = {
         "UPDATE requests SET output_tokens = output_tokens + 1 WHERE request_id = 3",
-        "UPDATE requests SET first_token_ns = first_token_ns - 1 WHERE run_id = 2 AND request_id = 0",
+        "UPDATE requests SET first_token_ns = first_token_ns - 1 WHERE request_id = 0",
         "UPDATE requests SET output_hash = output_hash + 1 WHERE run_id = 1 AND request_id = 1",
-        "DELETE FROM token_times WHERE request_id = 2", "DELETE FROM steps WHERE step_index = 5",
+        "DELETE FROM token_times WHERE request_id = 2",
+        "DELETE FROM steps WHERE step_index = 5",
         "PRAGMA foreign_keys = OFF; DELETE FROM requests WHERE run_id = 1 AND request_id = 7",
         "UPDATE runs SET window_end_ns = window_end_ns - 1 WHERE run_id = 1",
-        "UPDATE runs SET validity = 'suspect' WHERE run_id = 2", "UPDATE itl_hist SET count = count + 1",
+        "UPDATE runs SET validity = 'suspect' WHERE run_id = 2",
+        "UPDATE itl_hist SET count = count + 1",
         "UPDATE steps SET decode_tokens = decode_tokens + 1 WHERE step_index = 3",
         "PRAGMA foreign_keys = OFF; DELETE FROM strategies",
     };
@@ -362,7 +381,8 @@ static void test_flipped_byte(void)
 
     CU_ASSERT_EQUAL(check_after("SELECT 1"), 0);
     db = reader(path);
-    sqlite3_prepare_v2(db, "SELECT substr(delta_us, 1, 24) FROM token_times WHERE run_id = 2", -1, &s, NULL);
+    sqlite3_prepare_v2(db, "SELECT substr(delta_us, 1, 24) FROM token_times WHERE run_id = 2", -1,
+                       &s, NULL);
     CU_ASSERT_EQUAL_FATAL(sqlite3_step(s), SQLITE_ROW);
     len = (size_t)sqlite3_column_bytes(s, 0);
     CU_ASSERT_FATAL(len <= sizeof blob && len >= 8);
@@ -440,11 +460,19 @@ static void test_bad_slo(void)
     recorder_close(r);
 }
 
-static const struct test tests[] = {
-    {"schema", test_schema}, {"strict", test_strict}, {"views", test_views}, {"window", test_window},
-    {"floors", test_floors}, {"killed", test_killed}, {"same-rows", test_same_rows},
-    {"equality", test_equality}, {"damage", test_damage}, {"foreign", test_foreign},
-    {"flipped-byte", test_flipped_byte}, {"bad-places", test_bad_places}, {"full-disk", test_full_disk},
-    {"bad-slo", test_bad_slo}, {NULL, NULL}
-};
+static const struct test tests[] = {{"schema", test_schema},
+                                    {"strict", test_strict},
+                                    {"views", test_views},
+                                    {"window", test_window},
+                                    {"floors", test_floors},
+                                    {"killed", test_killed},
+                                    {"same-rows", test_same_rows},
+                                    {"equality", test_equality},
+                                    {"damage", test_damage},
+                                    {"foreign", test_foreign},
+                                    {"flipped-byte", test_flipped_byte},
+                                    {"bad-places", test_bad_places},
+                                    {"full-disk", test_full_disk},
+                                    {"bad-slo", test_bad_slo},
+                                    {NULL, NULL}};
 const struct suite suite_results = {"results", tests, 120};

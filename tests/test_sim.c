@@ -180,8 +180,8 @@ static void run_and_dump(const char *dir, const char *tag, char *dump, size_t n)
 
     snprintf(db_path, sizeof db_path, "%s/%s.db", dir, tag);
     snprintf(dump, n, "%s/%s.sql", dir, tag);
-    snprintf(cmd, sizeof cmd, "%s run --trace chat.json --limit 14 --device sim --profile l4 --rate 60 "
-             "--kv 640tok --max-len 512 --db %s --no-figures --quiet --strategy static+contiguous+f16,"
+    snprintf(cmd, sizeof cmd, "'%s' run --trace chat.json --limit 14 --device sim --profile l4 --rate 60 "
+             "--kv 640tok --max-len 512 --db '%s' --no-figures --quiet --strategy static+contiguous+f16,"
              "static+paged+f16,continuous+contiguous+f16,continuous+paged+f16,chunked+contiguous+int4,"
              "chunked:budget=64+paged+int4 >/dev/null", SERVELAB_BIN, db_path);
     CU_ASSERT_EQUAL_FATAL(system(cmd), 0);

@@ -6,11 +6,17 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static const struct cpu_isa *const levels[] = { &cpu_isa_avx512, &cpu_isa_avx2, &cpu_isa_scalar };
+static const struct cpu_isa *const levels[] = {
+#ifdef SERVELAB_X86
+    &cpu_isa_avx512, &cpu_isa_avx2,
+#endif
+    &cpu_isa_scalar
+};
 enum { N_LEVEL = sizeof levels / sizeof *levels };
 
 bool cpu_isa_here(const struct cpu_isa *isa)
 {
+#ifdef SERVELAB_X86
     __builtin_cpu_init();
     if (isa == &cpu_isa_avx512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -18,7 +24,8 @@ bool cpu_isa_here(const struct cpu_isa *isa)
                __builtin_cpu_supports("avx512vnni");
     if (isa == &cpu_isa_avx2)                  /* every CPU with AVX2 but one (VIA) has F16C */
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    return true;
+#endif
+    return isa == &cpu_isa_scalar;
 }
 
 const struct cpu_isa *cpu_isa_find(const char *name, struct err *e)

@@ -11,7 +11,7 @@
 
 #include "kernels/device.h"
 
-struct ref { uint64_t t0_ns, skipped_ns; };
+struct ref { uint64_t t0_ns, skipped_ns; struct err err; /* sticky */ };
 
 static uint64_t clock_ns(void)
 {
@@ -113,9 +113,9 @@ static void ref_get(struct device *d, float *x, const void *act, size_t n)
 
 static int ref_end(struct device *d, struct err *e)
 {
-    (void)d;
-    (void)e;
-    return 0;
+    const struct ref *r = d->self;
+
+    return r->err.code ? err_set(e, r->err.code, "%s", r->err.text) : 0;
 }
 
 static void ref_embed(struct device *d, void *x, const struct weight *w, const uint32_t *tok,
@@ -238,8 +238,10 @@ static void ref_attend(struct device *d, void *y, const void *qkv, const struct 
 {
     uint32_t hd = kv->head_dim, n_rep = n_q / kv->n_head;
     double *p = malloc(((size_t)kv->n_slot + 1) * sizeof *p);
+    struct ref *r = d->self;
 
-    (void)d;
+    if (!p)
+        err_set(&r->err, EXIT_RUN_FAILED, "ref: no memory for scores");
     for (uint32_t s = 0; s < b->n_seq && p; s++) {
         if ((b->seq_start[s + 1] - b->seq_start[s] > 1) != prefill)
             continue;

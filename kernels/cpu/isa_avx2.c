@@ -4,7 +4,7 @@
  * go through int16 pairs that cannot saturate (vec_avx2.h). */
 #include "kernels/cpu/vec_avx2.h"
 
-#define ROOF_CHAINS 5
+#define ROOF_CHAINS 6
 
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/tile_int.h"

@@ -241,11 +241,13 @@ static uint32_t argmax(const float *x, uint32_t n)
 /* Roofs: independent chains, enough to hide the latency of an FMA (4) on two ports. */
 static double roof_fma(uint64_t rounds)
 {
-    vf a[12], m = vf_set1(0.999f), c = vf_set1(0.001f);
+    vf a[ROOF_CHAINS], m = vf_set1(0.999f), c = vf_set1(0.001f);
     float keep[LANES];
 
+    for (int i = 0; i < LANES; i++)        /* all lanes differ, or equal halves would be merged */
+        keep[i] = (float)i;
     UNROLL for (int i = 0; i < ROOF_CHAINS; i++)
-        a[i] = vf_set1((float)i);
+        a[i] = vf_add(vf_load(keep), vf_set1((float)i / 64));
     for (uint64_t n = 0; n < rounds; n++)
         UNROLL for (int i = 0; i < ROOF_CHAINS; i++)
             a[i] = vf_fma(a[i], m, c);
@@ -258,7 +260,7 @@ static double roof_fma(uint64_t rounds)
 static double roof_dot(uint64_t rounds)
 {
     static const int8_t four[4] = { 1, -2, 3, -4 };
-    vi a[12], w = vi_set1(0x01020304);
+    vi a[ROOF_CHAINS], w = vi_set1(0x01020304);
     vx4 x = vx4_load(four);
 
     UNROLL for (int i = 0; i < ROOF_CHAINS; i++)

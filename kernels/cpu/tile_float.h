@@ -9,8 +9,9 @@
 
 #include "kernels/cpu/cpu.h"
 
+/* clang: "full", not plain "unroll", which comes too late for accumulators to become registers */
 #ifdef __clang__
-#define UNROLL _Pragma("unroll")
+#define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
 #endif

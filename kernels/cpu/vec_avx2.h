@@ -99,7 +99,7 @@ VEC void vi_store(uint8_t *p, vi x)
     _mm256_storeu_si256((__m256i *)(void *)p, x.a);
     _mm256_storeu_si256((__m256i *)(void *)p + 1, x.b);
 }
-VEC vi vi_opaque(vi x) { __asm__("" : "+x"(x.a), "+x"(x.b)); return x; }
+VEC vi vi_opaque(vi x) { __asm__ volatile("" : "+x"(x.a), "+x"(x.b)); return x; }
 VEC int32_t vi_sum(vi x)
 {
     int32_t t[8], s = 0;

@@ -71,7 +71,7 @@ VEC vi vi_round(vf a) { return _mm512_cvtps_epi32(a); }
 VEC vf vf_of(vi a) { return _mm512_cvtepi32_ps(a); }
 VEC vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
 VEC vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
-VEC vi vi_opaque(vi a) { __asm__("" : "+v"(a)); return a; }
+VEC vi vi_opaque(vi a) { __asm__ volatile("" : "+v"(a)); return a; }
 VEC int32_t vi_sum(vi a) { return _mm512_reduce_add_epi32(a); }
 VEC void vi_store8(int8_t *p, vi a)
 {
