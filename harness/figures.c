@@ -318,18 +318,3 @@ int figures_make(const char *db, const char *which, const struct figure_options 
     selection_close(&s);
     return bad;
 }
-
-int figures_for_run(FILE *say, const char *db, const char *which, struct err *e)
-{
-    const struct figure_options all = {0};
-    struct figures *out = calloc(1, sizeof *out);
-    int rc;
-
-    if (!out)
-        return err_set(e, EXIT_RUN_FAILED, "out of memory");
-    rc = figures_make(db, which, &all, out, e);
-    if (!rc && out->n)
-        fprintf(say, "figures: %s\n", out->figure[0].dir);
-    free(out);
-    return rc;
-}

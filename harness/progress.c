@@ -39,7 +39,8 @@ static double sweep_left(const struct progress *p, double share, double now)
 static void describe(struct progress *p, char *out, size_t n)
 {
     uint64_t done = atomic_load(&p->live.requests_done), tokens = atomic_load(&p->live.tokens_out);
-    double now = seconds(), share = p->n_request ? (double)done / (double)p->n_request : 0;
+    double now = seconds();
+    double share = p->n_token ? (double)atomic_load(&p->live.tokens_run) / (double)p->n_token : 0;
     double t = now - p->run_started;
     char left[32], bar[64] = "";
     int full = (int)(share * 10);
@@ -118,7 +119,8 @@ void progress_start(struct progress *p, enum progress_mode mode, uint32_t n_run,
     p->on = !pthread_create(&p->thread, NULL, drawer, p);
 }
 
-void progress_run(struct progress *p, uint32_t run, const char *name, uint64_t n_request)
+void progress_run(struct progress *p, uint32_t run, const char *name, uint64_t n_request,
+                  uint64_t n_token)
 {
     if (p->on)
         pthread_mutex_lock(&p->lock);
@@ -126,6 +128,7 @@ void progress_run(struct progress *p, uint32_t run, const char *name, uint64_t n
     snprintf(p->name, sizeof p->name, "%s", name);
     p->run = run;
     p->n_request = n_request;
+    p->n_token = n_token;
     p->run_started = seconds();
     if (p->on)
         pthread_mutex_unlock(&p->lock);

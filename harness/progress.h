@@ -19,12 +19,13 @@ struct progress {
     /* of the run being drawn, under the lock */
     char name[200];
     uint32_t run, n_run;
-    uint64_t n_request;
+    uint64_t n_request, n_token;       /* of the trace; tokens: prompts and outputs */
     double run_started, sweep_started, runs_s;     /* seconds; sum over finished runs */
     double estimate_s;                             /* of the whole sweep, before anything finished */
 };
 void progress_start(struct progress *p, enum progress_mode mode, uint32_t n_run, double estimate_s);
-void progress_run(struct progress *p, uint32_t run, const char *name, uint64_t n_request);
+void progress_run(struct progress *p, uint32_t run, const char *name, uint64_t n_request,
+                  uint64_t n_token);
 void progress_run_done(struct progress *p);
 void progress_stop(struct progress *p);
 

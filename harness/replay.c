@@ -325,7 +325,8 @@ static void show_progress(struct loop *p)
                           p->res->n_failed, memory_order_relaxed);
     atomic_store_explicit(&g->tokens_out, p->res->tokens_out, memory_order_relaxed);
     atomic_store_explicit(&g->preemptions, p->res->preemptions, memory_order_relaxed);
-    atomic_store_explicit(&g->now_ns, p->now_ns, memory_order_relaxed);
+    atomic_store_explicit(&g->tokens_run, p->res->tokens_in - p->res->recomputed_tokens,
+                          memory_order_relaxed);
     atomic_store_explicit(&g->running, p->sched.n_running, memory_order_relaxed);
     atomic_store_explicit(&g->waiting, p->sched.n_waiting, memory_order_relaxed);
 }

@@ -13,8 +13,8 @@
 #include "strategies/strategy.h"
 
 struct replay_progress {           /* written by the loop, read by whoever draws; never waited for */
-    atomic_uint_fast64_t requests_done, tokens_out, preemptions, now_ns;
-    atomic_uint running, waiting, kv_percent;
+    atomic_uint_fast64_t requests_done, tokens_run, tokens_out, preemptions;   /* run: once each */
+    atomic_uint running, waiting;
 };
 
 enum log_level { LOG_SUMMARY, LOG_REQUEST, LOG_STEP, LOG_TOKEN };    /* each includes the ones before */

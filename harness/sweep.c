@@ -236,7 +236,8 @@ static int one_run(struct sweep *s, const struct strategy *st, double rate, uint
     rc.model = loaded_get(&s->models, st, s->e);
     if (!rc.model || begin_run(s, rc.model, st, rate, repeat, order) < 0)
         return -1;
-    progress_run(&s->progress, order, st->name, s->trace.n);
+    progress_run(&s->progress, order, st->name, s->trace.n,
+                 s->info.prompt_tokens + s->info.output_tokens);
     memset(s->dev.total, 0, sizeof s->dev.total);
     quiet_read(&before);
     failed = replay_run(&rc, &r, &e);

@@ -30,25 +30,6 @@ static const struct option options[] = {
 
 struct args { const char *db, *which, *out, *color; bool no_html, quiet; };
 
-static int page(const struct args *a, struct selection *s, struct err *e)
-{
-    const struct figure_options o = {.formats = "svg"};
-    struct figures *figures = calloc(1, sizeof *figures);
-    char path[600];
-    int bad;
-
-    if (!figures)
-        return err_set(e, EXIT_RUN_FAILED, "out of memory");
-    bad = figures_folder(s, NULL, path, 500, e) || figures_of(s, &o, figures, e);
-    strcat(path, "/report.html");
-    if (!bad)
-        bad = report_write(s, figures, a->out ? a->out : path, e);
-    if (!bad && !a->quiet)
-        printf("report: %s\n", a->out ? a->out : path);
-    free(figures);
-    return bad ? -1 : 0;
-}
-
 static int take(struct args *a, int opt)
 {
     switch (opt) {
@@ -81,7 +62,7 @@ static int run(int argc, char **argv, struct err *e)
         return -1;
     bad = !a.quiet && summary_of(stdout, &s, color_on(a.color, STDOUT_FILENO), e);
     if (!bad && !a.no_html)
-        bad = page(&a, &s, e);
+        bad = report_page(&s, "svg", a.out, a.quiet ? NULL : stdout, e);
     selection_close(&s);
     return bad ? -1 : 0;
 }

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "base/home.h"
-#include "harness/figures.h"
+#include "harness/report.h"
 #include "harness/summary.h"
 #include "harness/sweep.h"
 #include "harness/verb.h"
@@ -270,7 +270,9 @@ static int outcome(const struct sweep_result *r)
 
 static int show(const struct args *a, const struct sweep_result *r, struct err *e)
 {
+    struct selection s;
     char id[24];
+    int rc;
 
     snprintf(id, sizeof id, "%lld", (long long)r->experiment_id);
     if (a->json) {
@@ -289,7 +291,11 @@ static int show(const struct args *a, const struct sweep_result *r, struct err *
     }
     if (a->no_figures || !r->n_done)
         return 0;
-    return figures_for_run(a->json ? stderr : stdout, a->c.db, id, e);
+    if (selection_open(&s, a->c.db, id, e))
+        return -1;
+    rc = report_page(&s, NULL, NULL, a->json ? stderr : stdout, e);
+    selection_close(&s);
+    return rc;
 }
 
 static int run(int argc, char **argv, struct err *e)

@@ -146,13 +146,13 @@ static int64_t insert_row(struct recorder *r, const char *table, const struct fi
     return rc == SQLITE_DONE ? sqlite3_last_insert_rowid(r->db) : -1;
 }
 
-/* n fields say what equal means; the extra ones are given only when the row is new. */
+/* Rows are equal when all their fields are. */
 static int64_t find_or_insert(struct recorder *r, const char *table, const char *id,
-                              const struct field *f, int n, int n_extra, struct err *e)
+                              const struct field *f, int n, struct err *e)
 {
     int64_t found = find_row(r, table, id, f, n, e);
 
-    return found ? found : insert_row(r, table, f, n + n_extra, e);
+    return found ? found : insert_row(r, table, f, n, e);
 }
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
@@ -165,7 +165,7 @@ int64_t recorder_environment(struct recorder *r, const struct environment_row *v
         TEXT("git_commit", v->git_commit), NUM("cpu_cores", v->cpu_cores),
         NUM("ram_bytes", v->ram_bytes), NUM("is_dirty", v->is_dirty)
     };
-    return find_or_insert(r, "environments", "environment_id", f, COUNT(f), 0, e);
+    return find_or_insert(r, "environments", "environment_id", f, COUNT(f), e);
 }
 
 int64_t recorder_model(struct recorder *r, const struct model_row *v, struct err *e)
@@ -177,7 +177,7 @@ int64_t recorder_model(struct recorder *r, const struct model_row *v, struct err
         NUM("weight_bytes", v->weight_bytes), NUM("kv_bytes_per_token", v->kv_bytes_per_token),
         NUM("is_synthetic", v->is_synthetic)
     };
-    return find_or_insert(r, "models", "model_id", f, COUNT(f), 0, e);
+    return find_or_insert(r, "models", "model_id", f, COUNT(f), e);
 }
 
 int64_t recorder_trace(struct recorder *r, const struct trace_row *v, struct err *e)
@@ -193,7 +193,7 @@ int64_t recorder_trace(struct recorder *r, const struct trace_row *v, struct err
                               NUM("output_tokens_total", v->output_tokens_total),
                               REAL("prefix_share", v->prefix_share),
                               NUM("is_synthetic", v->is_synthetic)};
-    return find_or_insert(r, "traces", "trace_id", f, COUNT(f), 0, e);
+    return find_or_insert(r, "traces", "trace_id", f, COUNT(f), e);
 }
 
 /* The colour a name already has, else the next free one. */
@@ -230,7 +230,7 @@ int64_t recorder_strategy(struct recorder *r, const struct strategy_row *v, stru
                               NUM("max_batch", v->max_batch),
                               NUM("token_budget", v->token_budget),
                               NUM("color_index", color)};
-    return color < 0 ? -1 : find_or_insert(r, "strategies", "strategy_id", f, COUNT(f), 0, e);
+    return color < 0 ? -1 : find_or_insert(r, "strategies", "strategy_id", f, COUNT(f), e);
 }
 
 int64_t recorder_experiment(struct recorder *r, const struct experiment_row *v, struct err *e)
@@ -245,7 +245,7 @@ int64_t recorder_experiment(struct recorder *r, const struct experiment_row *v, 
 
     make_uid(uid);
     wall_time(now);
-    return find_or_insert(r, "experiments", "experiment_id", f, COUNT(f) - 2, 2, e);
+    return insert_row(r, "experiments", f, COUNT(f), e);
 }
 
 /* The views read limits from it; text that is no JSON would break them for every run of the file.

@@ -88,7 +88,8 @@ struct step_row {
 struct recorder *recorder_open(const char *path, struct err *e);
 void recorder_close(struct recorder *r);
 
-/* Each returns the row's id (existing row when an equal one stands there), or -1 with *e filled. */
+/* Each returns the row's id, or -1 with *e filled. An equal row that stands there is used again, but an
+ * experiment is always a new one: what was run twice can be told apart. */
 int64_t recorder_environment(struct recorder *r, const struct environment_row *row, struct err *e);
 int64_t recorder_model(struct recorder *r, const struct model_row *row, struct err *e);
 int64_t recorder_trace(struct recorder *r, const struct trace_row *row, struct err *e);

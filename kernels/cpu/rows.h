@@ -242,19 +242,18 @@ static uint32_t argmax(const float *x, uint32_t n)
 static double roof_fma(uint64_t rounds)
 {
     vf a[ROOF_CHAINS], m = vf_set1(0.999f), c = vf_set1(0.001f);
-    float keep[LANES];
+    float first[LANES];
 
     for (int i = 0; i < LANES; i++)        /* all lanes differ, or equal halves would be merged */
-        keep[i] = (float)i;
+        first[i] = (float)i;
     UNROLL for (int i = 0; i < ROOF_CHAINS; i++)
-        a[i] = vf_add(vf_load(keep), vf_set1((float)i / 64));
+        a[i] = vf_add(vf_load(first), vf_set1((float)i / 64));
     for (uint64_t n = 0; n < rounds; n++)
         UNROLL for (int i = 0; i < ROOF_CHAINS; i++)
             a[i] = vf_fma(a[i], m, c);
     UNROLL for (int i = 1; i < ROOF_CHAINS; i++)
         a[0] = vf_add(a[0], a[i]);
-    vf_store(keep, a[0]);
-    return keep[0] == -1 ? 0 : (double)rounds * ROOF_CHAINS * LANES * 2;
+    return vf_sum(a[0]) == -1 ? 0 : (double)rounds * ROOF_CHAINS * LANES * 2;
 }
 
 static double roof_dot(uint64_t rounds)
