@@ -8,16 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "harness/roof.h"
 #include "harness/verb.h"
-#include "kernels/cpu/cpu.h"
 
 extern const struct device_ops device_cpu;
 
 enum { MAX_ROUND = 64, MAX_CASE = 160, MAX_WEIGHT = 160 };
 enum { DIM = 576, FFN = 1536, N_Q = 9, N_KV = 3, HD = 64, LAYERS = 30 };   /* SmolLM2-135M */
-enum kind { READ, FMA, DOT, MATMUL, ATTEND };
+enum kind { READ = ROOF_READ, FMA = ROOF_FMA, DOT = ROOF_DOT, MATMUL, ATTEND };
 
 struct set { struct weight w[MAX_WEIGHT]; uint32_t n; };   /* matrices run one after another */
 
@@ -49,29 +48,7 @@ struct bench_run {
     int rounds;
 };
 
-static double seconds(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
-
-static double median(const struct bench_case *c)
-{
-    double t[MAX_ROUND];
-
-    memcpy(t, c->s, (size_t)c->n * sizeof *t);
-    qsort(t, (size_t)c->n, sizeof *t, by_value);
-    return c->n % 2 ? t[c->n / 2] : 0.5 * (t[c->n / 2 - 1] + t[c->n / 2]);
-}
+static double median(const struct bench_case *c) { return bench_median(c->s, c->n); }
 
 static double best(const struct bench_case *c)
 {
@@ -96,31 +73,6 @@ static struct bench_case *add(struct bench_run *b, enum kind kind, const char *n
 
 /* ---- what a case does ---- */
 
-struct roof_job { struct bench_run *b; enum kind kind; uint32_t n; };
-enum { FMA_ROUNDS = 1000000, DOT_ROUNDS = 1000000 };
-
-static void roof_part(void *arg, int thread, uint32_t i0, uint32_t i1)
-{
-    const struct roof_job *j = arg;
-    const struct cpu_isa *isa = j->b->cpu->isa;
-    size_t part = j->b->big_bytes / j->n / 1024 * 1024;
-    volatile double sink;
-
-    (void)thread;
-    for (uint32_t i = i0; i < i1; i++)
-        sink = j->kind == READ ? isa->roof_read(j->b->big + part * i, part)
-             : j->kind == FMA ? isa->roof_fma(FMA_ROUNDS / j->n) : isa->roof_dot(DOT_ROUNDS / j->n);
-    (void)sink;
-}
-
-/* Work is cut finer than threads, so that a disturbed thread does not hold up the roof either. */
-static void run_roof(struct bench_run *b, const struct bench_case *c)
-{
-    struct roof_job j = { b, c->kind, 16 };
-
-    cpu_for(b->cpu, j.n, 1, c->n_thread > 1, roof_part, &j);
-}
-
 static void run_attend(struct bench_run *b, const struct bench_case *c)
 {
     uint32_t n_tok = c->n_seq * c->rows, *pos = malloc(n_tok * sizeof *pos);
@@ -144,16 +96,16 @@ static void run_attend(struct bench_run *b, const struct bench_case *c)
 
 static double run_case(struct bench_run *b, const struct bench_case *c)
 {
-    double t0 = seconds();
+    double t0 = bench_seconds();
 
     if (c->kind <= DOT)
-        run_roof(b, c);
-    else if (c->kind == ATTEND)
+        return roof_run(b->cpu, (enum roof)c->kind, c->n_thread, b->big, b->big_bytes);
+    if (c->kind == ATTEND)
         run_attend(b, c);
     else
         for (uint32_t i = 0; i < c->set->n; i++)
             dev_matmul(&b->d, b->y, b->x, c->set->w + i, c->m);
-    return seconds() - t0;
+    return bench_seconds() - t0;
 }
 
 /* ---- the cases ---- */
@@ -270,9 +222,7 @@ static int add_all(struct bench_run *b, struct err *e)
             c->n_thread = all ? (uint32_t)b->cpu->n_thread : 1;
             snprintf(c->what, sizeof c->what, "%u thread%s", c->n_thread,
                      c->n_thread > 1 ? "s" : "");
-            c->bytes = k == READ ? (double)b->big_bytes : 0;
-            c->flops = k == FMA ? b->cpu->isa->roof_fma(FMA_ROUNDS / 16) * 16
-                     : k == DOT ? b->cpu->isa->roof_dot(DOT_ROUNDS / 16) * 16 : 0;
+            *(k == READ ? &c->bytes : &c->flops) = roof_work(b->cpu, (enum roof)k, b->big_bytes);
         }
     add_attend(b, 1, 576, 1);
     add_attend(b, 16, 576, 1);

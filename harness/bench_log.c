@@ -2,21 +2,13 @@
  * the run's last row is safely in the file. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/num.h"
+#include "harness/roof.h"
 #include "harness/scratch_store.h"
 #include "harness/verb.h"
 
 extern const struct bench bench_log;
-
-static double seconds(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 enum { TOKENS = 32 };
 
@@ -51,11 +43,11 @@ static int one(const char *what, bool steps, bool keep, int64_t n, struct err *e
     double t0, t1, t2;
     int rc = scratch_store_open(&store, keep, e);
 
-    t0 = seconds();
+    t0 = bench_seconds();
     rc = rc || feed(store.rec, steps, n, e);
-    t1 = seconds();
+    t1 = bench_seconds();
     rc = rc || recorder_run_end(store.rec, &end, e);
-    t2 = seconds();
+    t2 = bench_seconds();
     if (!rc)
         printf("%-34s %-10s %9lld rows %8.0f ns/row in the caller %10.0f rows/s in all\n", what,
                keep ? "in memory" : "streamed", (long long)n, (t1 - t0) * 1e9 / (double)n,

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "harness/roof.h"
 #include "harness/scratch_store.h"
 #include "harness/loaded.h"
 #include "harness/replay.h"
@@ -19,14 +19,6 @@ struct setup {
     struct kv_pool kv;
     struct trace trace;
 };
-
-static double seconds(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* Poisson arrivals at `load` of what the device can do is not known beforehand: gaps are given. */
 static int fill(struct trace *t, uint32_t n, uint32_t mean_prompt, uint32_t mean_out, double gap_us)
@@ -61,10 +53,10 @@ static int one(struct setup *s, const char *strategy, struct recorder *rec, enum
 
     if (strategy_parse(&st, strategy, e) || !(c.model = loaded_get(&s->models, &st, e)))
         return -1;
-    t0 = seconds();
+    t0 = bench_seconds();
     if (replay_run(&c, &r, e))
         return -1;
-    t = seconds() - t0;
+    t = bench_seconds() - t0;
     printf("%-34s %-13s %8.2f s %9.0f req/s %10.0f steps/s %7.0f ns/step  mean batch %.1f\n", strategy,
            what, t, s->trace.n / t, (double)r.steps / t, t * 1e9 / (double)r.steps,
            (double)r.tokens_in / (double)r.steps);

@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "version.h"
+#include "build/gen/version.h"
 
 /* The value after `key` and a separator in a text file, without quotes; "" when it is not there. */
 static void file_value(const char *path, const char *key, char sep, char *out, size_t n)

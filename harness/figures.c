@@ -8,7 +8,7 @@
 
 #include "harness/verb.h"
 #include "results/db.h"
-#include "version.h"
+#include "build/gen/version.h"
 
 static int64_t pick_run(struct selection *s, int64_t group, const char *what, struct err *e)
 {

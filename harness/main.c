@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/params.h"
-#include "version.h"
+#include "build/gen/version.h"
 #include "harness/verb.h"
 
 static const struct verb *by_rank[32];

@@ -9,7 +9,7 @@
 #include "harness/environment.h"
 #include "harness/verb.h"
 #include "kernels/device.h"
-#include "version.h"
+#include "build/gen/version.h"
 
 extern const struct verb verb_doctor;
 
