@@ -65,7 +65,7 @@ void dev_charge_host(struct device *d, uint32_t n_seq)
         d->ops->charge_host(d, n_seq);
 }
 
-static void charge(struct device *d, enum op op, double flops, double bytes)
+static void charge_fmt(struct device *d, enum op op, enum fmt fmt, double flops, double bytes)
 {
     struct op_total *t = &d->total[op];
 
@@ -73,7 +73,12 @@ static void charge(struct device *d, enum op op, double flops, double bytes)
     t->flops += flops * d->times;
     t->bytes += bytes * d->times;
     if (d->ops->charge)
-        d->ops->charge(d, op, flops, bytes, d->times);
+        d->ops->charge(d, op, fmt, flops, bytes, d->times);
+}
+
+static void charge(struct device *d, enum op op, double flops, double bytes)
+{
+    charge_fmt(d, op, FMT_F16, flops, bytes);
 }
 
 static void obtained(struct device *d, uint64_t bytes)
@@ -199,8 +204,8 @@ void dev_matmul(struct device *d, void *y, const void *x, const struct weight *w
 {
     if (!m)
         return;
-    charge(d, OP_MATMUL, 2.0 * m * w->n * w->k,
-           (double)w->bytes + (double)m * ((double)w->n + w->k) * d->ops->act_bytes);
+    charge_fmt(d, OP_MATMUL, w->fmt.fmt, 2.0 * m * w->n * w->k,
+               (double)w->bytes + (double)m * ((double)w->n + w->k) * d->ops->act_bytes);
     if (d->ops->matmul)
         d->ops->matmul(d, y, x, w, m);
 }

@@ -85,7 +85,9 @@ struct device_ops {
     void (*close)(struct device *d);
     uint64_t (*now)(struct device *d);                       /* ns since open, never falls */
     void (*idle)(struct device *d, uint64_t until_ns);       /* nothing to do before until_ns */
-    void (*charge)(struct device *d, enum op op, double flops, double bytes, uint32_t times);
+    /* fmt: of the weights that the operation multiplies by; FMT_F16 where there are none */
+    void (*charge)(struct device *d, enum op op, enum fmt fmt, double flops, double bytes,
+                   uint32_t times);
     void (*charge_host)(struct device *d, uint32_t n_seq);   /* scheduling time of one step */
 
     void *(*alloc)(struct device *d, uint64_t bytes);        /* NULL: out of memory */

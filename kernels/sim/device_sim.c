@@ -18,8 +18,8 @@ struct sim {
     struct sim_profile profile;
     uint64_t now_ns;
     uint64_t mem_used;
-    /* FLOP per ns and bytes per ns as the model uses them: peak times efficiency */
-    double flop_rate, byte_rate;
+    /* operations per ns and bytes per ns as the model uses them: peak times efficiency */
+    double flop_rate, int_rate, byte_rate;
 };
 
 static int sim_open(struct device *d, const struct device_conf *c, struct err *e)
@@ -33,6 +33,7 @@ static int sim_open(struct device *d, const struct device_conf *c, struct err *e
         return -1;
     }
     s->flop_rate = s->profile.flops * s->profile.flop_efficiency * 1e-9;
+    s->int_rate = s->profile.int_ops * s->profile.int_efficiency * 1e-9;
     s->byte_rate = s->profile.bandwidth * s->profile.byte_efficiency * 1e-9;
     d->self = s;
     d->is_virtual = true;
@@ -53,10 +54,12 @@ static void sim_idle(struct device *d, uint64_t until_ns)
         s->now_ns = until_ns;
 }
 
-static void sim_charge(struct device *d, enum op op, double flops, double bytes, uint32_t times)
+static void sim_charge(struct device *d, enum op op, enum fmt fmt, double flops, double bytes,
+                       uint32_t times)
 {
     struct sim *s = d->self;
-    double t_flop = flops / s->flop_rate, t_byte = bytes / s->byte_rate;
+    double rate = fmt >= FMT_INT8 && s->int_rate > 0 ? s->int_rate : s->flop_rate;
+    double t_flop = flops / rate, t_byte = bytes / s->byte_rate;
     double ns = (t_flop > t_byte ? t_flop : t_byte) + s->profile.launch_ns;
 
     (void)op;

@@ -16,6 +16,8 @@ int profile_load(struct sim_profile *p, const char *name, struct err *e)
         { "bandwidth", JSON_K_REAL, &p->bandwidth, 1e6, 1e16, 0, false },
         { "flop_efficiency", JSON_K_REAL, &p->flop_efficiency, 1e-3, 1, 0, false },
         { "byte_efficiency", JSON_K_REAL, &p->byte_efficiency, 1e-3, 1, 0, false },
+        { "int_ops", JSON_K_REAL, &p->int_ops, 1e6, 1e19, 0, true },
+        { "int_efficiency", JSON_K_REAL, &p->int_efficiency, 1e-3, 1, 0, true },
         { "launch_ns", JSON_K_REAL, &p->launch_ns, 0, 1e9, 0, false },
         { "host_step_ns", JSON_K_INT, &p->host_step_ns, 0, 1e9, 0, false },
         { "host_seq_ns", JSON_K_INT, &p->host_seq_ns, 0, 1e9, 0, false },
@@ -31,5 +33,7 @@ int profile_load(struct sim_profile *p, const char *name, struct err *e)
     if (strcmp(schema, "sim-profile/1"))
         return err_set(e, EXIT_USAGE, "%s: field 'schema': '%s'; expected 'sim-profile/1'", path,
                        schema);
+    if ((p->int_ops > 0) != (p->int_efficiency > 0))
+        return err_set(e, EXIT_USAGE, "%s: fields 'int_ops' and 'int_efficiency' go together", path);
     return 0;
 }
