@@ -26,18 +26,18 @@ do for [i=1:(N2 < 2 ? N2 : 2)] {
     eval(headoff)
     unset label 1
     set grid back lc rgb '#e2e2e2' lt 1 lw 0.6
-    set tmargin at screen 0.53; set bmargin at screen 0.345
+    set tmargin at screen 0.51; set bmargin at screen 0.345
     set yrange [0:R * 1.08]
     if (R < 6) { set ytics 0, 1 } else { set ytics autofreq }
     if (i == 1) { set ylabel 'requests' }
-    if (i == 2) { set key at screen 0.985, screen 0.525 right horizontal samplen 2 opaque }
+    if (i == 2) { set key at screen 0.985, screen 0.54 right horizontal samplen 2 }
     plot DATA index FIRST3 + i - 1 using 2:4 with lines lc rgb LOST lw 1.3 title 'waiting', \
          DATA index FIRST3 + i - 1 using 2:3 with lines lc rgb DECODE lw 1.6 title 'running'
-    set tmargin at screen 0.315; set bmargin at screen 0.13
+    set tmargin at screen 0.29; set bmargin at screen 0.13
     set yrange [0:105]; set ytics 0, 50
     set xlabel 'seconds' offset 0, 0.6; set format x '%g'
     if (i == 1) { set ylabel 'KV memory, %' }
-    if (i == 2) { set key at screen 0.985, screen 0.31 right horizontal samplen 2 opaque }
+    if (i == 2) { set key at screen 0.985, screen 0.32 right horizontal samplen 2 }
     plot DATA index FIRST3 + i - 1 using 2:5 with filledcurves y1=0 fc rgb '#cfe3f0' title 'held', \
          DATA index FIRST3 + i - 1 using 2:6 with lines lc rgb DECODE lw 1.4 title 'filled'
 }
