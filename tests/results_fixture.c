@@ -330,9 +330,15 @@ static int all_runs(struct recorder *r, const struct fixture *f, struct err *e)
     int64_t id[3] = {recorder_experiment(r, &exp, e), recorder_trace(r, &trace, e),
                      recorder_environment(r, &env, e)};
 
+    struct fixture again = *f;
+
+    again.sim = true;
     for (uint32_t i = 0; i < n_run; i++)
         if (one_run(r, f, id, i % f->n_strategy, rates[i / f->n_strategy % n_rate],
-                    i / f->n_strategy / n_rate, i, i + 1 == n_run, e))
+                    i / f->n_strategy / n_rate, i, i + 1 == n_run, e) ||
+            (f->also_sim && one_run(r, &again, id, i % f->n_strategy,
+                                    rates[i / f->n_strategy % n_rate], i / f->n_strategy / n_rate,
+                                    n_run + i, false, e)))
             return -1;
     return 0;
 }

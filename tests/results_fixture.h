@@ -16,6 +16,7 @@ struct fixture {
     const double *rates;               /* [n_rate]; NULL: one rate of 1 */
     uint32_t n_rate;
     bool sim;                          /* virtual clock, no outputs */
+    bool also_sim;                     /* the same again on a virtual clock, in one experiment */
     bool wrong_outputs;                /* the last strategy answers one request differently */
     const char *validity, *reasons;    /* of the second run; NULL: valid */
     bool killed;                       /* the last run is never ended */

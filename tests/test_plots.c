@@ -119,13 +119,11 @@ static void test_differ(void)
  * them. */
 static void test_never_mixed(void)
 {
-    struct fixture f = {.n_request = 40, .n_strategy = 2, .repeats = 1};
+    struct fixture f = {.n_request = 40, .n_strategy = 2, .repeats = 1, .also_sim = true};
     struct selection s;
     struct err e = {0};
     char *text;
 
-    store(&f);
-    f.sim = true;
     text = table(store(&f));
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "virtual clock, roofline model, not measured"));
     free(text);
