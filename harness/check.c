@@ -15,12 +15,13 @@ static int owned_once(const struct kv *kv, const struct request *r, uint32_t i, 
         for (uint32_t t = 0; t < r->block_tokens; t++) {
             uint32_t slot = r->block[b] + t;
 
-            if (owner[slot])
-                return err_set(e, EXIT_RUN_FAILED, "memory manager %s: KV slot %u is held twice, "
-                               "last by request %u", kv->ops->name, slot, r->id);
+            for (uint32_t b2 = 0; b2 < b && owner[slot] == i + 1; b2++)
+                if (slot >= r->block[b2] && slot < r->block[b2] + r->block_tokens)
+                    return err_set(e, EXIT_RUN_FAILED, "memory manager %s: KV slot %u stands twice "
+                                   "in the table of request %u", kv->ops->name, slot, r->id);
+            *held += !owner[slot];             /* shared slots count once */
             owner[slot] = i + 1;
         }
-        *held += r->block_tokens;
     }
     return 0;
 }
@@ -67,5 +68,24 @@ int check_plan(const struct sched *s, const struct plan *p, struct err *e)
         return err_set(e, EXIT_RUN_FAILED, "scheduler %s: a plan of %u sequences and %llu tokens "
                        "passes its limits %u and %u", s->ops->name, p->n, (unsigned long long)n_tok,
                        p->max_seq, p->max_tok);
+    return 0;
+}
+
+int check_writes(const struct kv *kv, const struct plan *p, uint32_t *owner, uint32_t n_slot,
+                 struct err *e)
+{
+    memset(owner, 0, n_slot * sizeof *owner);
+    for (const struct request *r = kv->holder; r; r = r->hold_next)
+        for (uint32_t b = 0; b < r->n_block; b++)
+            for (uint32_t t = 0; t < r->block_tokens; t++)
+                owner[r->block[b] + t]++;
+    for (uint32_t i = 0; i < p->n; i++) {
+        const struct request *r = p->slice[i].r;
+
+        for (uint32_t k = r->n_kv; k < r->n_kv + p->slice[i].n; k++)
+            if (owner[r->block[k / r->block_tokens] + k % r->block_tokens] != 1)
+                return err_set(e, EXIT_RUN_FAILED, "memory manager %s: request %u would write token %u "
+                               "into a KV slot that others read", kv->ops->name, r->id, k);
+    }
     return 0;
 }

@@ -74,7 +74,7 @@ static int64_t when(uint64_t t) { return t == NEVER ? NS_NONE : (int64_t)t; }
 int live_record(const struct live *l, const struct trace *t, struct recorder *rec, const char *status,
                 const char *reason, bool with_hash, struct err *e)
 {
-    const struct trace_more *more = l->r.in->more;
+    const struct trace_more *more = l->in->more;
     bool done = !strcmp(status, "finished");
     char id[24];
     struct request_row row = {
@@ -83,8 +83,8 @@ int live_record(const struct live *l, const struct trace *t, struct recorder *re
         .arrival_ns = (int64_t)l->arrive_ns, .injected_ns = (int64_t)l->injected_ns,
         .admitted_ns = when(l->admitted_ns), .first_token_ns = when(l->first_ns),
         .finish_ns = done ? when(l->last_ns) : NS_NONE,
-        .prompt_tokens = l->r.n_prompt, .cached_tokens = 0, .output_tokens = l->r.n_out,
-        .target_output_tokens = l->r.in->n_out,
+        .prompt_tokens = l->r.n_prompt, .cached_tokens = l->cached, .output_tokens = l->r.n_out,
+        .target_output_tokens = l->in->n_out,
         .slot = l->slot == NO_SLOT ? -1 : (int64_t)l->slot, .preempt_count = l->r.n_preempt,
         .preempted_ns = (int64_t)l->preempted_ns,
         .prefill_preempted_ns = (int64_t)l->prefill_preempted_ns,

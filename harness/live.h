@@ -6,12 +6,16 @@
 
 struct live {
     struct request r;                  /* what strategies see */
+    const struct trace_req *in;        /* what the trace says; never shown to strategies */
     struct live *next_free;
     uint32_t active_index;             /* where it stands in the loop's list */
     uint64_t stamp;                    /* step in which it was planned last: nobody twice in a plan */
     uint64_t arrive_ns, injected_ns, admitted_ns, first_ns, last_ns;   /* NEVER: not yet */
     uint64_t preempted_at;             /* NEVER: it is not preempted now */
     uint64_t preempted_ns, prefill_preempted_ns, itl_max_ns;
+    bool fresh;                        /* it will be admitted next, first or again */
+    uint32_t swapped;                  /* tokens that lie in host memory then */
+    uint32_t cached;                   /* tokens that caches spared it, over all admissions */
     uint32_t high_kv, recomputed;      /* most tokens it ever had resident; run again since */
     uint32_t slot;                     /* batch slot, for the timeline */
     uint32_t *out, *delta_us;          /* [in->n_out] each, or NULL */

@@ -8,6 +8,9 @@
 #include "harness/check.h"
 #include "harness/flatten.h"
 #include "harness/live.h"
+#include "harness/moves.h"
+
+enum { MAX_TENANT = 1024 };            /* further ones share the last number */
 
 struct loop {
     const struct replay_conf *c;
@@ -27,6 +30,11 @@ struct loop {
     uint64_t *slot_used;               /* bitmap of batch slots */
     uint32_t *yield;                   /* [max_seq] tokens that came back */
     uint32_t *owner;                   /* [kv_slots] check scratch */
+    const char *tenant[MAX_TENANT];
+    uint32_t n_tenant;
+    bool oracle;                       /* a part of the strategy declares that it reads output lengths */
+    struct mover mover;
+    struct kv_count counted;           /* at the last step: hits and evictions are logged as differences */
     struct err *e;
 };
 
@@ -82,7 +90,7 @@ static int leave(struct loop *p, struct live *l, const char *status, const char 
 
 static const char *refusal(struct loop *p, const struct request *r)
 {
-    uint64_t len = (uint64_t)r->n_prompt + r->in->n_out;
+    uint64_t len = (uint64_t)r->n_prompt + ((struct live *)r->replay)->in->n_out;
 
     if (len > p->c->max_len)
         return "longer than the server's maximum length (--max-len)";
@@ -106,6 +114,20 @@ static int make_active(struct loop *p, struct live *l)
     return 0;
 }
 
+/* Tenants are numbered as they appear; requests without one are tenant 0 of their own. */
+static uint32_t tenant_of(struct loop *p, const struct trace_req *in)
+{
+    const char *name = in->more && in->more->tenant ? in->more->tenant : "";
+
+    for (uint32_t i = 0; i < p->n_tenant; i++)
+        if (!strcmp(p->tenant[i], name))
+            return i;
+    if (p->n_tenant == MAX_TENANT)
+        return MAX_TENANT - 1;
+    p->tenant[p->n_tenant] = name;
+    return p->n_tenant++;
+}
+
 static int inject(struct loop *p)
 {
     for (; p->next < p->c->trace->n && arrival(p, p->next) <= p->now_ns; p->next++) {
@@ -116,10 +138,18 @@ static int inject(struct loop *p)
 
         if (!l)
             return err_set(p->e, EXIT_RUN_FAILED, "out of memory for request %u", p->next);
-        l->r.in = in;
+        l->in = in;
+        l->fresh = true;
+        l->r.more = in->more;
         l->r.id = p->next;
         l->r.n_prompt = in->n_prompt;
-        l->arrive_ns = arrival(p, p->next);
+        l->r.max_new = p->c->max_new ? p->c->max_new : in->n_out;
+        if (l->r.max_new < in->n_out)
+            l->r.max_new = in->n_out;
+        l->r.oracle_n_out = p->oracle ? in->n_out : ORACLE_POISON;
+        l->r.priority = in->more ? in->more->priority : 0;
+        l->r.tenant = tenant_of(p, in);
+        l->arrive_ns = l->r.arrive_ns = arrival(p, p->next);
         l->injected_ns = p->now_ns;
         if (p->was_idle && p->now_ns - l->arrive_ns > p->res->late_max_ns)
             p->res->late_max_ns = p->now_ns - l->arrive_ns;
@@ -146,6 +176,8 @@ static void on_preempt(void *self, struct request *r)
     struct live *l = r->replay;
 
     l->preempted_at = p->now_ns;
+    l->fresh = true;
+    l->swapped = r->n_host;
     slot_free(p, l);
     l->slot = NO_SLOT;
     p->res->preemptions++;
@@ -176,6 +208,10 @@ static int note_planned(struct loop *p)
             l->slot = slot_take(p);
         if (l->admitted_ns == NEVER)
             l->admitted_ns = p->now_ns;
+        if (l->fresh)
+            l->cached += l->r.n_kv - l->swapped;
+        l->fresh = false;
+        l->swapped = 0;
         if (l->preempted_at != NEVER) {
             uint64_t gap = p->now_ns - l->preempted_at;
 
@@ -241,7 +277,7 @@ static int hand_out(struct loop *p, struct live *l, uint32_t token)
     }
     l->r.n_out++;
     p->res->tokens_out++;
-    if (l->r.n_out < l->r.in->n_out)
+    if (l->r.n_out < l->in->n_out)
         return 0;
     p->res->n_finished++;
     if (p->now_ns > p->res->last_finish_ns)
@@ -276,17 +312,18 @@ static int settle(struct loop *p)
 
 /* Tokens whose K and V are resident; slots that are held, empty, and will be used before their owner
  * ends. The rest of what is held is waste. */
-static void kv_use(const struct loop *p, int64_t *stored, int64_t *future)
+static void kv_use(const struct loop *p, uint64_t shared, int64_t *stored, int64_t *future)
 {
     uint64_t kv = 0, ahead = 0;
 
     for (const struct request *r = p->kv.holder; r; r = r->hold_next) {
-        uint64_t room = req_room(r), end = (uint64_t)r->n_prompt + r->in->n_out - 1;
+        uint64_t room = req_room(r);
+        uint64_t end = (uint64_t)r->n_prompt + ((const struct live *)r->replay)->in->n_out - 1;
 
         kv += r->n_kv;
         ahead += (room < end ? room : end) - r->n_kv;
     }
-    *stored = (int64_t)kv + p->plan.n_tok;     /* this step's tokens count as stored */
+    *stored = (int64_t)(kv - shared) + p->plan.n_tok;      /* this step's tokens count as stored */
     *future = (int64_t)ahead - p->plan.n_tok;
 }
 
@@ -301,7 +338,14 @@ static void describe(struct loop *p, struct step_row *row, uint64_t from, uint64
         .kv_blocks_used = k.blocks_used, .kv_blocks_total = k.blocks_total,
         .kv_slots_total = p->c->kv_slots, .kv_slots_held = (int64_t)k.slots_held,
         .preemptions = p->plan.n_preempt, .host_ns = (int64_t)host,
+        .kv_tokens_shared = (int64_t)k.shared_tokens,
+        .cache_hit_tokens = (int64_t)(k.hit_tokens - p->counted.hit_tokens),
+        .evicted_blocks = (int64_t)(k.evicted_blocks - p->counted.evicted_blocks),
+        .copied_tokens = (int64_t)moved_tokens(&p->kv.copy),
+        .swapped_out_tokens = (int64_t)moved_tokens(&p->kv.out),
+        .swapped_in_tokens = (int64_t)moved_tokens(&p->kv.in),
     };
+    p->counted = k;
     for (uint32_t i = 0; i < p->plan.n; i++) {
         bool decode = p->plan.slice[i].n == 1 && p->plan.slice[i].r->n_out > 0;
 
@@ -310,7 +354,7 @@ static void describe(struct loop *p, struct step_row *row, uint64_t from, uint64
     }
     for (int i = 0; i < WHY_N; i++)
         row->wait[i] = p->plan.why[i];
-    kv_use(p, &row->kv_tokens_stored, &row->kv_slots_future);
+    kv_use(p, k.shared_tokens, &row->kv_tokens_stored, &row->kv_slots_future);
     if (k.slots_held > p->res->peak_slots_held)
         p->res->peak_slots_held = k.slots_held;
 }
@@ -348,6 +392,12 @@ static int run_step(struct loop *p, uint64_t from)
     launched = read_clock(p);
     if (log)
         describe(p, &row, from, launched - from);
+#ifdef SERVELAB_CHECK
+    if (check_writes(&p->kv, &p->plan, p->owner, p->c->kv_slots, p->e))
+        return -1;
+#endif
+    if (mover_run(&p->mover, &p->kv, p->e))
+        return -1;
     if (model_step(p->c->model, p->c->kv_pool, &p->flat.batch, p->yield, p->e))
         return -1;
     read_clock(p);
@@ -405,13 +455,31 @@ static int censor(struct loop *p)
     return 0;
 }
 
+/* Prompts as the trace says; what a request produced is its own. */
+static void identities(void *self, const struct request *r, uint32_t from, uint32_t n, uint64_t *out)
+{
+    struct loop *p = self;
+    uint32_t prompt = from < r->n_prompt ? min_u32(n, r->n_prompt - from) : 0;
+
+    if (prompt)
+        trace_identities(p->c->trace, r->id, p->c->seed, from, prompt, out);
+    for (uint32_t i = prompt; i < n; i++)
+        out[i] = hash64(hash64(0x6f7574, r->id), from + i);
+}
+
 static int open_loop(struct loop *p)
 {
     const struct replay_conf *c = p->c;
     const struct strategy *s = c->strategy;
+    struct kv_env env = {
+        .params = s->kv_params, .n_slot = c->kv_slots, .n_host_slot = c->host_slots,
+        .max_len = c->max_len, .identities = identities, .identities_self = p,
+    };
 
-    if (sched_open(&p->sched, s->sched, &s->sched_params, c->trace->n, &p->arena, p->e) ||
-        kv_open(&p->kv, s->kv, &s->kv_params, c->kv_slots, c->max_len, &p->arena, p->e) ||
+    p->oracle = s->sched->oracle || s->kv->oracle;
+    if (mover_open(&p->mover, p->dev, c->kv_pool, c->host_slots, p->e) ||
+        sched_open(&p->sched, s->sched, &s->sched_params, c->trace->n, &p->arena, p->e) ||
+        kv_open(&p->kv, s->kv, &env, &p->arena, p->e) ||
         model_room(c->model, p->sched.max_tok, p->sched.max_seq, p->e) ||
         flat_open(&p->flat, p->sched.max_tok, p->sched.max_seq, p->computes, c->trace, c->seed,
                   c->model->shape.vocab, p->e))
@@ -435,6 +503,8 @@ static int open_loop(struct loop *p)
 static void close_loop(struct loop *p)
 {
     flat_close(&p->flat);
+    kv_close(&p->kv);
+    mover_close(&p->mover);
     live_pool_free(&p->pool);
     free(p->active);
     arena_free(&p->arena);

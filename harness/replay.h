@@ -34,6 +34,8 @@ struct replay_conf {
     struct kv_pool *kv_pool;
     uint32_t kv_slots;             /* <= kv_pool->n_slot: slots the memory manager may hand out */
     uint32_t max_len;              /* longest sequence accepted */
+    uint32_t host_slots;           /* tokens of host memory to swap to; 0: none */
+    uint32_t max_new;              /* output limit that clients declare; 0: exactly what they will use */
     double rate_scale;             /* > 0; multiplies the arrival rate */
     uint64_t seed;
     enum log_level log;

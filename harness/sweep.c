@@ -29,7 +29,7 @@ struct sweep {
     struct progress progress;
     struct environment env;
     struct slo slo;
-    uint32_t max_len, kv_slots_asked;
+    uint32_t max_len, kv_slots_asked, host_slots;
     uint64_t kv_bytes_asked;
     int64_t environment_id, trace_id;
     struct err *e;
@@ -55,10 +55,10 @@ static uint32_t default_max_len(const struct sweep *s)
     return min_u32(n, s->shape.max_context);
 }
 
-static int kv_size(struct sweep *s)
+/* "512MiB" or "8192tok" into tokens; `slots` holds the default. */
+static int size_in_tokens(struct sweep *s, const char *option, const char *t, uint64_t *out)
 {
-    uint64_t per = model_kv_token_bytes(&s->shape), slots = (uint64_t)s->max_len * KV_DEFAULT_SEQS;
-    const char *t = s->c->kv_text;
+    uint64_t per = model_kv_token_bytes(&s->shape), slots = *out;
     size_t n = t ? strspn(t, "0123456789") : 0;
     int64_t v;
 
@@ -67,22 +67,35 @@ static int kv_size(struct sweep *s)
 
         snprintf(digits, sizeof digits, "%.*s", (int)n, t);
         if (parse_int(digits, KV_TILE, 1 << 30, &v))
-            return err_set(s->e, EXIT_USAGE, "--kv %s: expected %d to %d tokens", t, KV_TILE, 1 << 30);
+            return err_set(s->e, EXIT_USAGE, "--%s %s: expected %d to %d tokens", option, t, KV_TILE,
+                           1 << 30);
         slots = (uint64_t)v;
     } else if (t) {
         uint64_t bytes;
 
         if (!t[n] || parse_bytes(t, &bytes))
-            return err_set(s->e, EXIT_USAGE, "--kv %s: expected bytes with a unit (512MiB) or tokens "
-                           "(8192tok)", t);
+            return err_set(s->e, EXIT_USAGE, "--%s %s: expected bytes with a unit (512MiB) or tokens "
+                           "(8192tok)", option, t);
         slots = bytes / per;
     }
     if (slots < KV_TILE || slots > 1u << 30)
-        return err_set(s->e, EXIT_USAGE, "--kv %s: that is %llu tokens of %llu bytes each; expected "
-                       "%d to %d tokens", t ? t : "(default)", (unsigned long long)slots,
+        return err_set(s->e, EXIT_USAGE, "--%s %s: that is %llu tokens of %llu bytes each; expected "
+                       "%d to %d tokens", option, t ? t : "(default)", (unsigned long long)slots,
                        (unsigned long long)per, KV_TILE, 1 << 30);
+    *out = slots;
+    return 0;
+}
+
+static int kv_size(struct sweep *s)
+{
+    uint64_t slots = (uint64_t)s->max_len * KV_DEFAULT_SEQS, host = 0;
+
+    if (size_in_tokens(s, "kv", s->c->kv_text, &slots) ||
+        (s->c->host_kv_text && size_in_tokens(s, "host-kv", s->c->host_kv_text, &host)))
+        return -1;
     s->kv_slots_asked = (uint32_t)slots;
-    s->kv_bytes_asked = slots * per;
+    s->kv_bytes_asked = slots * model_kv_token_bytes(&s->shape);
+    s->host_slots = (uint32_t)host / KV_TILE * KV_TILE;
     return 0;
 }
 
@@ -158,12 +171,15 @@ static int64_t record_strategy(struct sweep *s, const struct strategy *st)
 /* How many blocks this manager makes of the pool: asked of the manager itself. -1 with e filled. */
 static int64_t blocks_total(struct sweep *s, const struct strategy *st)
 {
+    struct kv_env env = { .params = st->kv_params, .n_slot = s->kv.n_slot,
+                          .n_host_slot = s->host_slots, .max_len = s->max_len };
     struct arena a = { 0 };
     struct kv kv;
     int64_t n = -1;
 
-    if (!kv_open(&kv, st->kv, &st->kv_params, s->kv.n_slot, s->max_len, &a, s->e))
+    if (!kv_open(&kv, st->kv, &env, &a, s->e))
         n = kv.ops->count(&kv).blocks_total;
+    kv_close(&kv);
     arena_free(&a);
     return n;
 }
@@ -218,12 +234,24 @@ static int end_run(struct sweep *s, const struct replay_result *r, const struct 
 
 /* ---- one run ---- */
 
+/* What clients declare as their output limit: the trace's longest output, a number, or (0) the truth. */
+static uint32_t declared(const struct sweep *s)
+{
+    uint32_t most = 1;
+
+    if (s->c->max_new_is_exact)
+        return 0;
+    for (uint32_t i = 0; i < s->trace.n; i++)
+        most = max_u32(most, s->trace.req[i].n_out);
+    return max_u32(most, s->c->max_new);
+}
+
 static int one_run(struct sweep *s, const struct strategy *st, double rate, uint32_t repeat,
                    uint32_t order)
 {
     struct replay_conf rc = {
         .trace = &s->trace, .strategy = st, .kv_pool = &s->kv, .kv_slots = s->kv.n_slot,
-        .max_len = s->max_len, .rate_scale = rate, .seed = s->c->seed, .log = s->c->log,
+        .max_len = s->max_len, .host_slots = s->host_slots, .max_new = declared(s), .rate_scale = rate, .seed = s->c->seed, .log = s->c->log,
         .recorder = s->rec, .stop = &stop_asked, .progress = &s->progress.live,
         .max_ns = (uint64_t)(s->c->max_duration_s * 1e9),
     };

@@ -22,6 +22,9 @@ struct sweep_conf {
     const char *device_note;           /* "" or why auto chose this device */
     const char *model;
     const char *kv_text;               /* "512MiB", "8192tok", or NULL: KV_DEFAULT_SEQS longest sequences */
+    const char *host_kv_text;          /* host memory to swap to, likewise; NULL: none */
+    uint32_t max_new;                  /* output limit that clients declare; 0: the trace's longest */
+    bool max_new_is_exact;
     uint32_t max_len;                  /* 0: from the trace */
     bool has_slo;
     struct slo slo;                    /* used when has_slo; else the trace's */

@@ -28,6 +28,9 @@ static const char help[] =
     "  --seed N            weights and prompt tokens (default 1)\n"
     "  --limit N           only the first N requests\n"
     "  --kv SIZE           KV pool: bytes (512MiB) or tokens (8192tok); default: 4 longest sequences\n"
+    "  --host-kv SIZE      host memory for preempt=swap and host tiers (default: none)\n"
+    "  --max-new N|exact   output limit that clients declare, for schedulers that reserve by it; default: the\n"
+    "                      trace's longest output; exact: what each request will really use\n"
     "  --max-len N         longest sequence the server accepts; default: the trace's longest, rounded up\n"
     "                      to a power of two\n"
     "  --overlong HOW      requests longer than the model's context: refuse (default), skip, clip\n"
@@ -47,13 +50,14 @@ static const char help[] =
 enum {
     O_TRACE = 1, O_STRATEGY, O_DEVICE, O_PROFILE, O_MODEL, O_RATE, O_REPEATS, O_SEED, O_LIMIT, O_KV,
     O_MAX_LEN, O_OVERLONG, O_SORT, O_SLO, O_PACE, O_MAX_DURATION, O_THREADS, O_ISA, O_LOG, O_NAME,
-    O_NOTE, O_DB, O_NO_FIGURES, O_DRY_RUN, O_PROGRESS, O_QUIET, O_COLOR, O_JSON
+    O_NOTE, O_DB, O_HOST_KV, O_MAX_NEW, O_NO_FIGURES, O_DRY_RUN, O_PROGRESS, O_QUIET, O_COLOR, O_JSON
 };
 static const struct option options[] = {
     { "trace", 1, NULL, O_TRACE }, { "strategy", 1, NULL, O_STRATEGY },
     { "device", 1, NULL, O_DEVICE }, { "profile", 1, NULL, O_PROFILE },
     { "model", 1, NULL, O_MODEL }, { "rate", 1, NULL, O_RATE }, { "repeats", 1, NULL, O_REPEATS },
     { "seed", 1, NULL, O_SEED }, { "limit", 1, NULL, O_LIMIT }, { "kv", 1, NULL, O_KV },
+    { "host-kv", 1, NULL, O_HOST_KV }, { "max-new", 1, NULL, O_MAX_NEW },
     { "max-len", 1, NULL, O_MAX_LEN }, { "overlong", 1, NULL, O_OVERLONG },
     { "sort", 0, NULL, O_SORT }, { "slo", 1, NULL, O_SLO }, { "pace", 1, NULL, O_PACE },
     { "max-duration", 1, NULL, O_MAX_DURATION }, { "threads", 1, NULL, O_THREADS },
@@ -168,6 +172,13 @@ static int take(struct args *a, int opt, struct err *e)
         c->trace_options.limit = (uint32_t)v;
         break;
     case O_KV: c->kv_text = optarg; break;
+    case O_HOST_KV: c->host_kv_text = optarg; break;
+    case O_MAX_NEW:
+        c->max_new_is_exact = !strcmp(optarg, "exact");
+        if (!c->max_new_is_exact)
+            rc = whole("max-new", optarg, 1, TRACE_MAX_OUTPUT, &v, e);
+        c->max_new = (uint32_t)v;
+        break;
     case O_MAX_LEN: rc = whole("max-len", optarg, 2, 16777216, &v, e); c->max_len = (uint32_t)v; break;
     case O_OVERLONG:
         rc = word("overlong", optarg, overlongs, &w, e);

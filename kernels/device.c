@@ -12,7 +12,7 @@
 
 const char *const op_name[OP_N] = {
     "embed", "norm", "matmul", "rope_store", "attend_prefill", "attend_decode", "swiglu", "gather",
-    "pick", "copy", "all_reduce"
+    "pick", "copy", "swap", "all_reduce"
 };
 const char *const pace_name[3] = { "skip", "wall", "virtual" };
 
@@ -170,6 +170,30 @@ void dev_kv_close(struct device *d, struct kv_pool *kv)
     memset(kv, 0, sizeof *kv);
 }
 
+int dev_host_open(struct device *d, struct kv_pool *host, const struct kv_pool *like, uint32_t n_slot,
+                  struct err *e)
+{
+    *host = *like;
+    host->n_slot = n_slot / KV_TILE * KV_TILE;
+    host->data = NULL;
+    if (!mul_u64(kv_token_bytes(like->n_layer, like->n_head, like->head_dim), host->n_slot,
+                 &host->bytes))
+        return err_set(e, EXIT_USAGE, "host memory for %u tokens overflows", n_slot);
+    if (!d->ops->computes || !host->n_slot)
+        return 0;                               /* sim: only the moves cost */
+    if (!d->ops->swap)
+        return err_set(e, EXIT_USAGE, "device %s cannot swap K and V to host memory", d->ops->name);
+    host->data = d->ops->alloc(d, host->bytes);
+    return host->data ? 0 : err_set(e, EXIT_RUN_FAILED, "no host memory for %u swapped tokens", n_slot);
+}
+
+void dev_host_close(struct device *d, struct kv_pool *host)
+{
+    if (host->data)
+        d->ops->release(d, host->data);
+    memset(host, 0, sizeof *host);
+}
+
 void dev_begin(struct device *d, const struct batch *b)
 {
     if (d->ops->begin)
@@ -300,4 +324,18 @@ void dev_copy(struct device *d, struct kv_pool *kv, const uint32_t *src, const u
            2 * tokens * (double)kv_token_bytes(kv->n_layer, kv->n_head, kv->head_dim));
     if (d->ops->copy)
         d->ops->copy(d, kv, src, dst, n_tok, n);
+}
+
+void dev_swap(struct device *d, const struct kv_pool *from, struct kv_pool *to, const uint32_t *src,
+              const uint32_t *dst, const uint32_t *n_tok, uint32_t n)
+{
+    double tokens = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        tokens += n_tok[i];
+    if (!n)
+        return;
+    charge(d, OP_SWAP, 0, tokens * (double)kv_token_bytes(to->n_layer, to->n_head, to->head_dim));
+    if (d->ops->swap)
+        d->ops->swap(d, from, to, src, dst, n_tok, n);
 }

@@ -22,7 +22,7 @@ enum { DEVICE_ABI = 1, KV_TILE = 16 };   /* KV_TILE: devices are fastest when bl
 
 enum op {
     OP_EMBED, OP_NORM, OP_MATMUL, OP_ROPE_STORE, OP_ATTEND_PREFILL, OP_ATTEND_DECODE, OP_SWIGLU,
-    OP_GATHER, OP_PICK, OP_COPY, OP_ALL_REDUCE, OP_N
+    OP_GATHER, OP_PICK, OP_COPY, OP_SWAP, OP_ALL_REDUCE, OP_N
 };
 extern const char *const op_name[OP_N];
 
@@ -122,6 +122,9 @@ struct device_ops {
     /* n copies of n_tok[i] consecutive slots, all layers, from src[i] to dst[i]; must not overlap */
     void (*copy)(struct device *d, struct kv_pool *kv, const uint32_t *src, const uint32_t *dst,
                  const uint32_t *n_tok, uint32_t n);
+    /* the same between two pools of one shape, of which one lies in host memory; NULL: cannot */
+    void (*swap)(struct device *d, const struct kv_pool *from, struct kv_pool *to, const uint32_t *src,
+                 const uint32_t *dst, const uint32_t *n_tok, uint32_t n);
     /* what stands in `doctor`: 0 and one line, or -1 and the reason it cannot run here */
     int  (*probe)(char *line, size_t n);
 };
@@ -161,6 +164,10 @@ void dev_weight_free(struct device *d, struct weight *w);
 int  dev_kv_open(struct device *d, struct kv_pool *kv, uint32_t n_layer, uint32_t n_head,
                  uint32_t head_dim, uint32_t n_slot, struct err *e);
 void dev_kv_close(struct device *d, struct kv_pool *kv);
+/* A pool of `like`'s shape in host memory (a computing device without swap has none: refused). */
+int  dev_host_open(struct device *d, struct kv_pool *host, const struct kv_pool *like, uint32_t n_slot,
+                   struct err *e);
+void dev_host_close(struct device *d, struct kv_pool *host);
 uint64_t kv_token_bytes(uint32_t n_layer, uint32_t n_head, uint32_t head_dim);   /* K and V, f16 */
 
 void dev_begin(struct device *d, const struct batch *b);
@@ -179,6 +186,8 @@ void dev_gather(struct device *d, void *y, const void *x, const uint32_t *row, u
 void dev_pick(struct device *d, uint32_t *tok, const void *logits, uint32_t n_row, uint32_t vocab);
 void dev_copy(struct device *d, struct kv_pool *kv, const uint32_t *src, const uint32_t *dst,
               const uint32_t *n_tok, uint32_t n);
+void dev_swap(struct device *d, const struct kv_pool *from, struct kv_pool *to, const uint32_t *src,
+              const uint32_t *dst, const uint32_t *n_tok, uint32_t n);
 
 /* KV slot of position p of sequence s. */
 static inline uint32_t batch_slot(const struct batch *b, uint32_t s, uint32_t p)

@@ -81,6 +81,9 @@ struct step_row {
     int64_t kv_slots_total, kv_slots_held;               /* token slots; held = owned by requests */
     int64_t kv_tokens_stored, kv_slots_future;           /* future: held, empty, will be used */
     int64_t preemptions, host_ns, device_ns;
+    int64_t kv_tokens_shared;          /* used by several requests, counted beyond the first */
+    int64_t cache_hit_tokens, evicted_blocks;            /* prefix cache: spared, given up */
+    int64_t copied_tokens, swapped_out_tokens, swapped_in_tokens;   /* K and V moved before the step */
     int64_t wait[WHY_COLUMNS];
 };
 

@@ -133,6 +133,10 @@ CREATE TABLE steps (
   kv_slots_total INTEGER NOT NULL, kv_slots_held INTEGER NOT NULL,
   kv_tokens_stored INTEGER NOT NULL, kv_slots_future INTEGER NOT NULL,
   preemptions INTEGER NOT NULL, host_ns INTEGER, device_ns INTEGER,
+  kv_tokens_shared INTEGER NOT NULL,           -- stored once, used by several requests: counted beyond the first
+  cache_hit_tokens INTEGER NOT NULL, evicted_blocks INTEGER NOT NULL,
+  copied_tokens INTEGER NOT NULL, swapped_out_tokens INTEGER NOT NULL,
+  swapped_in_tokens INTEGER NOT NULL,
   wait_no_kv INTEGER NOT NULL, wait_budget INTEGER NOT NULL, wait_seq_cap INTEGER NOT NULL,
   wait_batch_closed INTEGER NOT NULL, wait_order INTEGER NOT NULL,
   CHECK (end_ns >= start_ns),

@@ -2,11 +2,29 @@
 #include "strategies/strategy.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const char *const why_name[WHY_N] = {
     "no KV room", "token budget", "sequence cap", "batch closed", "ordering"
 };
+
+static void hold(struct kv *kv, struct request *r)
+{
+    r->hold_prev = NULL;
+    r->hold_next = kv->holder;
+    if (kv->holder)
+        kv->holder->hold_prev = r;
+    kv->holder = r;
+}
+
+static void unhold(struct kv *kv, struct request *r)
+{
+    *(r->hold_prev ? &r->hold_prev->hold_next : &kv->holder) = r->hold_next;
+    if (r->hold_next)
+        r->hold_next->hold_prev = r->hold_prev;
+    r->hold_next = r->hold_prev = NULL;
+}
 
 int plan_add(struct plan *p, struct request *r, uint32_t n)
 {
@@ -18,7 +36,7 @@ int plan_add(struct plan *p, struct request *r, uint32_t n)
     return 0;
 }
 
-void plan_preempt(struct plan *p, struct kv *kv, struct request *r)
+void plan_preempt(struct plan *p, struct kv *kv, struct request *r, enum yield how)
 {
     for (uint32_t i = 0; i < p->n; i++)
         if (p->slice[i].r == r) {
@@ -26,7 +44,10 @@ void plan_preempt(struct plan *p, struct kv *kv, struct request *r)
             memmove(p->slice + i, p->slice + i + 1, (--p->n - i) * sizeof *p->slice);
             break;
         }
-    kv_drop(kv, r);
+    if (how == YIELD_SWAP && kv->ops->swap_out && !kv->ops->swap_out(kv, r))
+        unhold(kv, r);
+    else
+        kv_drop(kv, r);
     r->n_kv = 0;
     r->n_preempt++;
     p->n_preempt++;
@@ -51,26 +72,67 @@ int kv_grow(struct kv *kv, struct request *r, uint32_t n_tok)
         return 0;
     if (kv->ops->grow(kv, r, n_tok))
         return -1;
-    if (!held) {
-        r->hold_prev = NULL;
-        r->hold_next = kv->holder;
-        if (kv->holder)
-            kv->holder->hold_prev = r;
-        kv->holder = r;
-    }
+    if (!held)
+        hold(kv, r);
     return 0;
+}
+
+int kv_admit(struct kv *kv, struct request *r, uint32_t n_tok)
+{
+    if (r->n_host) {
+        if (kv->ops->swap_in(kv, r, n_tok))
+            return -1;
+        hold(kv, r);
+        return 0;
+    }
+    if (kv->ops->attach && !r->n_block) {
+        kv->ops->attach(kv, r);
+        if (r->n_block)
+            hold(kv, r);
+    }
+    if (!kv_grow(kv, r, n_tok))
+        return 0;
+    kv_drop(kv, r);
+    r->n_kv = 0;
+    return -1;
 }
 
 void kv_drop(struct kv *kv, struct request *r)
 {
-    if (!r->n_block)
+    bool held = r->n_block > 0;
+
+    if (!held && !r->n_host)
         return;
     kv->ops->drop(kv, r);
-    r->n_block = 0;
-    *(r->hold_prev ? &r->hold_prev->hold_next : &kv->holder) = r->hold_next;
-    if (r->hold_next)
-        r->hold_next->hold_prev = r->hold_prev;
-    r->hold_next = r->hold_prev = NULL;
+    r->n_block = r->n_host = 0;
+    if (held)
+        unhold(kv, r);
+}
+
+uint32_t kv_todo(struct kv *kv, const struct request *r)
+{
+    if (r->n_host)
+        return req_known(r) - r->n_host;
+    return req_known(r) - (kv->ops->peek ? kv->ops->peek(kv, r) : 0);
+}
+
+int kv_move_add(struct kv_moves *m, uint32_t from, uint32_t to, uint32_t n)
+{
+    if (m->n == m->cap) {
+        uint32_t cap = m->cap ? m->cap * 2 : 64;
+        struct kv_move *move = realloc(m->move, cap * sizeof *move);
+
+        if (!move)
+            return -1;
+        m->move = move;
+        m->cap = cap;
+    }
+    if (m->n && m->move[m->n - 1].from + m->move[m->n - 1].n == from &&
+        m->move[m->n - 1].to + m->move[m->n - 1].n == to)
+        m->move[m->n - 1].n += n;              /* runs of slots move at once */
+    else
+        m->move[m->n++] = (struct kv_move){ from, to, n };
+    return 0;
 }
 
 int kv_table_room(struct kv *kv, struct request *r, uint32_t n)
@@ -137,17 +199,67 @@ int sched_open(struct sched *s, const struct sched_ops *ops, const struct params
     return ops->open(s, a, e);
 }
 
-int kv_open(struct kv *kv, const struct kv_ops *ops, const struct params *p, uint32_t n_slot,
-            uint32_t max_len, struct arena *a, struct err *e)
+int kv_open(struct kv *kv, const struct kv_ops *ops, const struct kv_env *env, struct arena *a,
+            struct err *e)
 {
     memset(kv, 0, sizeof *kv);
     kv->ops = ops;
-    kv->env = (struct kv_env){ *p, n_slot, max_len };
+    kv->env = *env;
     kv->arena = a;
     kv->self = arena_get(a, 1, ops->state_bytes);
     if (!kv->self)
         return err_set(e, EXIT_RUN_FAILED, "memory manager %s: out of memory", ops->name);
     return ops->open(kv, a, e);
+}
+
+void kv_close(struct kv *kv)
+{
+    free(kv->out.move);
+    free(kv->copy.move);
+    free(kv->in.move);
+    memset(kv, 0, sizeof *kv);
+}
+
+struct request *queue_victim(const struct queue *running, enum victim rule)
+{
+    struct request *best = running->tail;
+
+    if (rule == VICTIM_YOUNGEST)
+        return best;
+    for (struct request *r = running->tail; r; r = r->prev)
+        if (rule == VICTIM_FEWEST ? r->n_out < best->n_out : r->n_kv < best->n_kv)
+            best = r;
+    return best;
+}
+
+/* Makes room for one more token of r. False when r itself had to yield; *next stays a running request. */
+static bool room_or_yield(struct plan *p, struct kv *kv, struct queue *running, struct queue *waiting,
+                          struct request *r, struct request **next, enum yield yield,
+                          enum victim victim)
+{
+    while (kv_grow(kv, r, r->n_kv + 1)) {
+        struct request *v = queue_victim(running, victim);
+
+        if (v == *next)
+            *next = v->next;
+        plan_preempt(p, kv, v, yield);
+        queue_remove(running, v);
+        queue_push_front(waiting, v);
+        if (v == r)
+            return false;
+    }
+    return true;
+}
+
+void plan_decodes(struct plan *p, struct kv *kv, struct queue *running, struct queue *waiting,
+                  enum yield yield, enum victim victim)
+{
+    for (struct request *r = running->head, *next; r; r = next) {
+        next = r->next;
+        if (req_todo(r) == 1 &&
+            room_or_yield(p, kv, running, waiting, r, &next, yield, victim))
+            plan_add(p, r, 1);
+    }
 }
 
 /* The three kinds of part share name and knobs; this is what finding one needs of each. */

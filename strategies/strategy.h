@@ -26,20 +26,28 @@
 
 /* One request in flight. Each field has one writer, named at the right. */
 struct request {
-    const struct trace_req *in;    /* what the trace says; in->n_out is the oracle's, see oracle below */
+    const struct trace_more *more; /* what few requests have (session, ...), or NULL         replay */
     uint32_t id;                   /* row in the trace                                       replay */
     uint32_t n_prompt;             /* prompt tokens                                          replay */
+    uint32_t max_new;              /* most tokens it may produce, as its client declared     replay */
+    uint32_t oracle_n_out;         /* tokens it will produce; ORACLE_POISON unless declared  replay */
+    int32_t priority;              /* higher is more urgent                                  replay */
+    uint32_t tenant;               /* numbered from 0 in order of appearance                 replay */
+    uint64_t arrive_ns;            /* intended arrival                                       replay */
     uint32_t n_out;                /* tokens produced so far                                 replay */
     uint32_t n_kv;                 /* tokens with resident K and V                           kv, replay */
+    uint32_t n_host;               /* tokens whose K and V lie in host memory (swapped out)  kv_swap */
     uint32_t *block;               /* [n_block] first KV slot of each block, in order        kv */
     uint32_t n_block, cap_block;   /*                                                        kv */
     uint32_t block_tokens;         /* tokens a block holds; one block may be everything      kv */
+    void *kv;                      /* a manager's scratch; NULL while it holds nothing       kv */
     uint32_t n_preempt;            /* times preempted                                        plan_preempt */
-    uint64_t rank;                 /* scheduler's scratch                                    sched */
+    uint64_t rank, rank2;          /* scheduler's scratch                                    sched */
     struct request *next, *prev;   /* queue links                                            sched */
     struct request *hold_next, *hold_prev; /* links of kv->holder                            kv_grow */
     void *replay;                  /* the loop's own record of this request                  replay */
 };
+#define ORACLE_POISON UINT32_MAX
 
 static inline uint32_t req_known(const struct request *r) { return r->n_prompt + r->n_out; }
 static inline uint32_t req_todo(const struct request *r) { return r->n_prompt + r->n_out - r->n_kv; }
@@ -68,8 +76,11 @@ struct plan {
 };
 /* Adds a slice. Returns -1 (and adds nothing) when a limit would be passed or r lacks KV room. */
 int plan_add(struct plan *p, struct request *r, uint32_t n);
-/* Takes r's KV away for recompute: undoes its slice, drops its blocks, n_kv = 0. The scheduler re-queues r. */
-void plan_preempt(struct plan *p, struct kv *kv, struct request *r);
+/* Takes r's KV away: undoes its slice and drops its blocks, n_kv = 0. The scheduler re-queues r, which is
+ * recomputed when it is admitted again; YIELD_SWAP moves K and V to host memory first, where there is room
+ * and the manager can (otherwise it is recomputed, and counted as that). */
+enum yield { YIELD_RECOMPUTE, YIELD_SWAP };
+void plan_preempt(struct plan *p, struct kv *kv, struct request *r, enum yield how);
 /* Says why the n requests that still wait do. Behind a head that lacks KV room the others wait in order. */
 void plan_why(struct plan *p, enum why why, uint32_t n);
 static inline uint32_t plan_room(const struct plan *p) { return p->max_tok - p->n_tok; }
@@ -90,7 +101,7 @@ struct sched_ops {
     const char *name, *about;      /* about: one line with the source */
     const struct knob *knobs;
     size_t state_bytes;
-    bool oracle;                   /* may read in->n_out */
+    bool oracle;                   /* may read r->oracle_n_out */
     int  (*open)(struct sched *s, struct arena *a, struct err *e);
     void (*arrive)(struct sched *s, struct request *r);
     void (*plan)(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p);
@@ -101,38 +112,66 @@ struct sched_ops {
 struct kv_env {
     struct params params;
     uint32_t n_slot;               /* token slots in the pool */
+    uint32_t n_host_slot;          /* token slots in host memory, for what is swapped out; 0: none */
     uint32_t max_len;              /* longest sequence that the server accepts, in tokens */
+    /* identities of r's tokens [from, from + n): equal identities are equal tokens (trace.h). Tokens that
+     * were produced are nobody else's. */
+    void (*identities)(void *self, const struct request *r, uint32_t from, uint32_t n, uint64_t *out);
+    void *identities_self;
 };
 struct kv_count {
     uint32_t blocks_total, blocks_used;    /* used: owned by at least one request */
-    uint64_t slots_held;                   /* token slots in those blocks */
+    uint64_t slots_held;                   /* token slots in those blocks, each counted once */
+    uint64_t shared_tokens;                /* tokens used by several requests, beyond the first each */
+    uint64_t hit_tokens, evicted_blocks;   /* since open: prompt tokens found in a cache; blocks given up */
 };
+/* Moves of K and V that the loop does before the step, in this order: out, copy, in. */
+struct kv_move { uint32_t from, to, n; };      /* n consecutive slots */
+struct kv_moves { struct kv_move *move; uint32_t n, cap; };
 struct kv {
     const struct kv_ops *ops;
     struct kv_env env;
     void *self;                    /* zeroed state of ops->state_bytes */
     struct arena *arena;           /* lives as long as the run */
     struct request *holder;        /* every request that holds blocks, kept by kv_grow and kv_drop */
+    struct kv_moves out, copy, in; /* device -> host, device -> device, host -> device */
 };
 struct kv_ops {
     const char *name, *about;
     const struct knob *knobs;
     size_t state_bytes;
+    bool oracle;                   /* may read r->oracle_n_out */
     int  (*open)(struct kv *kv, struct arena *a, struct err *e);
     /* NULL when a sequence of n_tok tokens could be held by an empty pool; else the reason. */
     const char *(*refuse)(struct kv *kv, const struct request *r, uint32_t n_tok);
-    /* Before the first grow: shares what a cache has, sets r->n_kv and blocks. May be NULL. */
+    /* Before the first grow: shares what a cache has, at most req_known - 1 tokens; sets r->n_kv and
+     * blocks. May be NULL. */
     void (*attach)(struct kv *kv, struct request *r);
+    /* Tokens that attach would share now; changes nothing. May be NULL. */
+    uint32_t (*peek)(struct kv *kv, const struct request *r);
     /* Makes room for n_tok tokens in all. 0, or -1 and nothing has changed. */
     int  (*grow)(struct kv *kv, struct request *r, uint32_t n_tok);
     /* K and V up to r->n_kv are written: blocks may be shared from now on. May be NULL. */
     void (*seal)(struct kv *kv, struct request *r);
     void (*drop)(struct kv *kv, struct request *r);        /* gives everything back; n_block = 0 */
+    /* Moves r's K and V to host memory, gives its blocks back (n_block = 0) and remembers n_kv in n_host;
+     * swap_in is the reverse, with room for n_tok. 0, or -1 and nothing has changed. May be NULL. A
+     * dropped request gives up its host memory too. */
+    int  (*swap_out)(struct kv *kv, struct request *r);
+    int  (*swap_in)(struct kv *kv, struct request *r, uint32_t n_tok);
     struct kv_count (*count)(const struct kv *kv);
 };
-/* What schedulers call. */
+/* What schedulers call. kv_admit is for a request that holds nothing: it brings back what was swapped out, or
+ * shares what a cache has (r->n_kv says how much), and makes room for n_tok tokens. 0, or -1 and nothing has
+ * changed. kv_grow is for one that was admitted. */
+int  kv_admit(struct kv *kv, struct request *r, uint32_t n_tok);
 int  kv_grow(struct kv *kv, struct request *r, uint32_t n_tok);
 void kv_drop(struct kv *kv, struct request *r);
+/* Tokens that r, which holds nothing, would have to run if it were admitted now: all that it knows less what is
+ * swapped out or what a cache has. */
+uint32_t kv_todo(struct kv *kv, const struct request *r);
+/* For managers: one more move; -1: no memory. */
+int  kv_move_add(struct kv_moves *m, uint32_t from, uint32_t to, uint32_t n);
 /* For managers: room for n block entries in r->block (taken from kv->arena, doubling). -1: no memory. */
 int  kv_table_room(struct kv *kv, struct request *r, uint32_t n);
 
@@ -144,11 +183,23 @@ struct prec_ops {
     struct wfmt (*pick)(const struct prec *p, enum role role, uint32_t layer, uint32_t n_layer);
 };
 
+/* ---- victims: who yields when memory is out ---- */
+enum victim { VICTIM_YOUNGEST, VICTIM_FEWEST, VICTIM_CHEAPEST };
+#define VICTIM_WORDS "youngest|fewest|cheapest"
+#define YIELD_WORDS "recompute|swap"
+
 /* ---- queues: intrusive, first in first out ---- */
 struct queue { struct request *head, *tail; uint32_t n; };
 void queue_push(struct queue *q, struct request *r);         /* at the end */
 void queue_push_front(struct queue *q, struct request *r);
 void queue_remove(struct queue *q, struct request *r);       /* r must be in q */
+/* Who of a queue in order of admission yields: the last admitted, the one with fewest tokens produced (ties:
+ * the younger), or the one whose recompute costs least (fewest tokens resident, ties: the younger). */
+struct request *queue_victim(const struct queue *running, enum victim rule);
+/* One token for every running request that is decoding (one token to do), in the queue's order. Out of room,
+ * victims yield and go to the front of `waiting`; their number is plan->n_preempt. */
+void plan_decodes(struct plan *p, struct kv *kv, struct queue *running, struct queue *waiting,
+                  enum yield yield, enum victim victim);
 
 /* ---- registry and names ---- */
 extern const struct sched_ops *const sched_registry[];       /* NULL-ended, written by the Makefile */
@@ -167,7 +218,8 @@ struct strategy {
 int strategy_parse(struct strategy *s, const char *text, struct err *e);
 int sched_open(struct sched *s, const struct sched_ops *ops, const struct params *p,
                uint32_t max_waiting, struct arena *a, struct err *e);
-int kv_open(struct kv *kv, const struct kv_ops *ops, const struct params *p, uint32_t n_slot,
-            uint32_t max_len, struct arena *a, struct err *e);
+int kv_open(struct kv *kv, const struct kv_ops *ops, const struct kv_env *env, struct arena *a,
+            struct err *e);
+void kv_close(struct kv *kv);      /* what is not the arena's: the lists of moves */
 
 #endif

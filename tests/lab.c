@@ -53,7 +53,7 @@ int lab_run(struct lab *l, const struct lab_run_conf *c, struct replay_result *r
     struct replay_conf rc = {
         .trace = c->trace, .strategy = &st, .kv_pool = &l->kv,
         .kv_slots = c->kv_slots ? c->kv_slots : l->kv.n_slot,
-        .max_len = c->max_len ? c->max_len : 1024, .rate_scale = 1, .seed = 1, .log = c->log,
+        .max_len = c->max_len ? c->max_len : 1024, .host_slots = 512, .rate_scale = 1, .seed = 1, .log = c->log,
         .recorder = c->recorder,
     };
 

@@ -77,8 +77,8 @@ static uint64_t token_hash(const struct prompt *p, uint32_t at)
     return hash64(hash64(p->scope, p->q->block[at / p->block_tokens]), at % p->block_tokens);
 }
 
-void trace_tokens(const struct trace *t, uint32_t row, uint64_t seed, uint32_t vocab, uint32_t from,
-                  uint32_t n, uint32_t *out)
+void trace_identities(const struct trace *t, uint32_t row, uint64_t seed, uint32_t from, uint32_t n,
+                      uint64_t *out)
 {
     struct prompt p = prompt_of(t, row, seed);
     const uint32_t *ids = p.q->more ? p.q->more->prompt_ids : NULL;
@@ -86,9 +86,22 @@ void trace_tokens(const struct trace *t, uint32_t row, uint64_t seed, uint32_t v
     for (uint32_t i = 0; i < n; i++) {
         uint32_t at = from + i;
 
-        if (ids && at < p.q->n_prompt)
-            out[i] = ids[at] % vocab; /* an id the model does not have would read past its table */
-        else
-            out[i] = (uint32_t)(token_hash(&p, at) % vocab);
+        out[i] = ids && at < p.q->n_prompt ? ids[at] : token_hash(&p, at);
+    }
+}
+
+/* An id that the model does not have would read past its table: hence the modulo. */
+void trace_tokens(const struct trace *t, uint32_t row, uint64_t seed, uint32_t vocab, uint32_t from,
+                  uint32_t n, uint32_t *out)
+{
+    uint64_t id[256];
+
+    for (uint32_t done = 0; done < n;) {
+        uint32_t part = n - done < 256 ? n - done : 256;
+
+        trace_identities(t, row, seed, from + done, part, id);
+        for (uint32_t i = 0; i < part; i++)
+            out[done + i] = (uint32_t)(id[i] % vocab);
+        done += part;
     }
 }

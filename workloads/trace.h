@@ -95,6 +95,10 @@ int trace_stat(const struct trace *t, struct trace_info *out, struct err *e);
 void trace_tokens(const struct trace *t, uint32_t row, uint64_t seed, uint32_t vocab, uint32_t from,
                   uint32_t n, uint32_t *out);
 
+/* 64-bit identities of the same tokens: equal identities are equal tokens. What prefix caches compare. */
+void trace_identities(const struct trace *t, uint32_t row, uint64_t seed, uint32_t from, uint32_t n,
+                      uint64_t *out);
+
 /* Generator recipes: "chat" (classroom: published lengths / 8), "chat-full", "code-full". */
 struct recipe_options { uint32_t n; double rate; double cv; uint64_t seed; };   /* 0: recipe's own */
 int trace_generate(struct trace *t, const char *recipe, const struct recipe_options *o,

@@ -342,8 +342,8 @@ static void cpu_pick(struct device *d, uint32_t *tok, const void *logits, uint32
 }
 
 /* Units are layers. K of a token is a column of its tile, V a row. */
-static void copy_slots(const struct kv_pool *kv, uint32_t layer, uint32_t src, uint32_t dst,
-                       uint32_t n)
+static void copy_slots(const struct kv_pool *kv, const struct kv_pool *kv_to, uint32_t layer,
+                       uint32_t src, uint32_t dst, uint32_t n)
 {
     uint32_t hd = kv->head_dim, whole;
 
@@ -351,7 +351,7 @@ static void copy_slots(const struct kv_pool *kv, uint32_t layer, uint32_t src, u
         for (uint32_t i = 0; i < n; i += whole ? KV_TILE : 1) {
             uint32_t a = (src + i) % KV_TILE, b = (dst + i) % KV_TILE;
             const uint16_t *from = kv_tile(kv, layer, h, src + i);
-            uint16_t *to = kv_tile(kv, layer, h, dst + i);
+            uint16_t *to = kv_tile(kv_to, layer, h, dst + i);
 
             whole = a == 0 && b == 0 && n - i >= KV_TILE;
             if (whole) {
@@ -372,7 +372,16 @@ static void cpu_copy(struct device *d, struct kv_pool *kv, const uint32_t *src, 
     (void)d;
     for (uint32_t layer = 0; layer < kv->n_layer; layer++)
         for (uint32_t i = 0; i < n; i++)
-            copy_slots(kv, layer, src[i], dst[i], n_tok[i]);
+            copy_slots(kv, kv, layer, src[i], dst[i], n_tok[i]);
+}
+
+static void cpu_swap(struct device *d, const struct kv_pool *from, struct kv_pool *to,
+                     const uint32_t *src, const uint32_t *dst, const uint32_t *n_tok, uint32_t n)
+{
+    (void)d;
+    for (uint32_t layer = 0; layer < from->n_layer; layer++)
+        for (uint32_t i = 0; i < n; i++)
+            copy_slots(from, to, layer, src[i], dst[i], n_tok[i]);
 }
 
 static int cpu_probe(char *line, size_t n)
@@ -392,5 +401,5 @@ const struct device_ops device_cpu = {
     .weight_free = cpu_weight_free, .put = cpu_put, .get = cpu_get, .end = cpu_end,
     .embed = cpu_embed, .norm = cpu_norm, .matmul = cpu_matmul_op, .rope_store = cpu_rope_store,
     .attend = cpu_attend_op, .swiglu = cpu_swiglu, .gather = cpu_gather, .pick = cpu_pick,
-    .copy = cpu_copy, .probe = cpu_probe
+    .copy = cpu_copy, .swap = cpu_swap, .probe = cpu_probe
 };

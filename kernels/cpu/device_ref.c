@@ -299,6 +299,18 @@ static void ref_copy(struct device *d, struct kv_pool *kv, const uint32_t *src, 
                    n_tok[i] * token);
 }
 
+static void ref_swap(struct device *d, const struct kv_pool *from, struct kv_pool *to,
+                     const uint32_t *src, const uint32_t *dst, const uint32_t *n_tok, uint32_t n)
+{
+    size_t token = (size_t)2 * from->n_head * from->head_dim * sizeof(uint16_t);
+
+    (void)d;
+    for (uint32_t layer = 0; layer < from->n_layer; layer++)
+        for (uint32_t i = 0; i < n; i++)
+            memcpy(kv_at(to, layer, dst[i], 0, 0), kv_at(from, layer, src[i], 0, 0),
+                   n_tok[i] * token);
+}
+
 const struct device_ops device_ref = {
     .abi = DEVICE_ABI, .name = "ref", .about = "plain F32 loops: the definition, for tests",
     .computes = true, .act_bytes = sizeof(float),
@@ -306,5 +318,5 @@ const struct device_ops device_ref = {
     .release = ref_release, .weight = ref_weight, .weight_free = ref_weight_free, .put = ref_put,
     .get = ref_get, .end = ref_end, .embed = ref_embed, .norm = ref_norm, .matmul = ref_matmul,
     .rope_store = ref_rope_store, .attend = ref_attend, .swiglu = ref_swiglu, .gather = ref_gather,
-    .pick = ref_pick, .copy = ref_copy
+    .pick = ref_pick, .copy = ref_copy, .swap = ref_swap
 };

@@ -59,10 +59,10 @@ static void sim_charge(struct device *d, enum op op, enum fmt fmt, double flops,
 {
     struct sim *s = d->self;
     double rate = fmt >= FMT_INT8 && s->int_rate > 0 ? s->int_rate : s->flop_rate;
-    double t_flop = flops / rate, t_byte = bytes / s->byte_rate;
+    double link = s->profile.link_bandwidth * 1e-9;
+    double t_flop = flops / rate, t_byte = bytes / (op == OP_SWAP ? link : s->byte_rate);
     double ns = (t_flop > t_byte ? t_flop : t_byte) + s->profile.launch_ns;
 
-    (void)op;
     s->now_ns += (uint64_t)(ns + 0.5) * times;
 }
 

@@ -18,6 +18,7 @@ int profile_load(struct sim_profile *p, const char *name, struct err *e)
         { "byte_efficiency", JSON_K_REAL, &p->byte_efficiency, 1e-3, 1, 0, false },
         { "int_ops", JSON_K_REAL, &p->int_ops, 1e6, 1e19, 0, true },
         { "int_efficiency", JSON_K_REAL, &p->int_efficiency, 1e-3, 1, 0, true },
+        { "link_bandwidth", JSON_K_REAL, &p->link_bandwidth, 1e6, 1e15, 0, false },
         { "launch_ns", JSON_K_REAL, &p->launch_ns, 0, 1e9, 0, false },
         { "host_step_ns", JSON_K_INT, &p->host_step_ns, 0, 1e9, 0, false },
         { "host_seq_ns", JSON_K_INT, &p->host_seq_ns, 0, 1e9, 0, false },

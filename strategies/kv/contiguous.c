@@ -48,9 +48,9 @@ static uint64_t wanted(const struct kv *kv, const struct request *r)
     uint64_t n = kv->env.max_len, out = 1;
 
     if (y->fit == FIT_EXACT)
-        n = (uint64_t)r->n_prompt + r->in->n_out - 1;
+        n = (uint64_t)r->n_prompt + r->oracle_n_out - 1;
     if (y->fit == FIT_POW2) {
-        while (out < r->in->n_out)
+        while (out < r->oracle_n_out)
             out *= 2;
         n = r->n_prompt + out;
     }
@@ -121,11 +121,12 @@ static struct kv_count count(const struct kv *kv)
 {
     const struct state *y = kv->self;
 
-    return (struct kv_count){ y->n_slot / KV_GRAIN, y->held / KV_GRAIN, y->held };
+    return (struct kv_count){ .blocks_total = y->n_slot / KV_GRAIN,
+                              .blocks_used = y->held / KV_GRAIN, .slots_held = y->held };
 }
 
 const struct kv_ops kv_contiguous = {
     .name = "contiguous", .about = "one reservation per sequence, made whole at admission (pre-vLLM)",
-    .knobs = knobs, .state_bytes = sizeof(struct state),
+    .knobs = knobs, .state_bytes = sizeof(struct state), .oracle = true,
     .open = open, .refuse = refuse, .grow = grow, .drop = drop, .count = count,
 };

@@ -9,18 +9,26 @@
 
 struct state {
     struct queue waiting, running;     /* running: order of (re)admission, youngest last */
+    enum yield yield;
+    enum victim victim;
 };
 
 static const struct knob knobs[] = {
     { "batch", NULL, 32, 1, 65536, "sequences per step at most" },
     { "budget", NULL, 512, 1, 1 << 20, "tokens per step at most, decodes included" },
+    { "preempt", YIELD_WORDS, YIELD_RECOMPUTE, 0, 0, "how a victim's KV is lost: computed again or swapped to host" },
+    { "victim", VICTIM_WORDS, VICTIM_YOUNGEST, 0, 0, "who yields when memory is out" },
     { 0 },
 };
 
 static int open(struct sched *s, struct arena *a, struct err *e)
 {
+    struct state *y = s->self;
+
     (void)a;
     (void)e;
+    y->yield = (enum yield)params_int(&s->env.params, "preempt");
+    y->victim = (enum victim)params_int(&s->env.params, "victim");
     s->max_tok = (uint32_t)params_int(&s->env.params, "budget");
     s->max_seq = min_u32((uint32_t)params_int(&s->env.params, "batch"), s->max_tok);
     return 0;
@@ -32,28 +40,6 @@ static void arrive(struct sched *s, struct request *r)
 
     queue_push(&y->waiting, r);
     s->n_waiting++;
-}
-
-static void plan_decodes(struct sched *s, struct kv *kv, struct plan *p)
-{
-    struct state *y = s->self;
-
-    for (struct request *r = y->running.head; r; r = r->next) {
-        if (req_todo(r) != 1)
-            continue;
-        while (kv_grow(kv, r, r->n_kv + 1)) {
-            struct request *victim = y->running.tail;
-
-            plan_preempt(p, kv, victim);
-            queue_remove(&y->running, victim);
-            queue_push_front(&y->waiting, victim);
-            s->n_running--;
-            s->n_waiting++;
-            if (victim == r)
-                return;
-        }
-        plan_add(p, r, 1);
-    }
 }
 
 static enum why admit(struct sched *s, struct kv *kv, struct plan *p)
@@ -69,7 +55,7 @@ static enum why admit(struct sched *s, struct kv *kv, struct plan *p)
             return WHY_SEQ_CAP;
         if (!plan_room(p))
             return WHY_BUDGET;
-        if (kv_grow(kv, r, req_known(r)))
+        if (kv_admit(kv, r, req_known(r)))
             return WHY_NO_KV;
         queue_remove(&y->waiting, r);
         queue_push(&y->running, r);
@@ -86,7 +72,9 @@ static void plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p
     enum why why;
 
     (void)now_ns;
-    plan_decodes(s, kv, p);
+    plan_decodes(p, kv, &y->running, &y->waiting, y->yield, y->victim);
+    s->n_running = y->running.n;
+    s->n_waiting = y->waiting.n;
     for (struct request *r = y->running.head; r && plan_room(p); r = r->next)
         if (req_todo(r) > 1)
             plan_add(p, r, min_u32(req_todo(r), plan_room(p)));

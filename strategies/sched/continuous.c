@@ -9,18 +9,26 @@
 
 struct state {
     struct queue waiting, running;     /* running: order of (re)admission, youngest last */
+    enum yield yield;
+    enum victim victim;
 };
 
 static const struct knob knobs[] = {
     { "batch", NULL, 32, 1, 65536, "sequences per step at most" },
     { "budget", NULL, 2048, 1, 1 << 20, "prompt tokens per step at most" },
+    { "preempt", YIELD_WORDS, YIELD_RECOMPUTE, 0, 0, "how a victim's KV is lost: computed again or swapped to host" },
+    { "victim", VICTIM_WORDS, VICTIM_YOUNGEST, 0, 0, "who yields when memory is out" },
     { 0 },
 };
 
 static int open(struct sched *s, struct arena *a, struct err *e)
 {
+    struct state *y = s->self;
+
     (void)a;
     (void)e;
+    y->yield = (enum yield)params_int(&s->env.params, "preempt");
+    y->victim = (enum victim)params_int(&s->env.params, "victim");
     s->max_seq = (uint32_t)params_int(&s->env.params, "batch");
     s->max_tok = max_u32((uint32_t)params_int(&s->env.params, "budget"), s->max_seq);
     return 0;
@@ -57,34 +65,14 @@ static enum why plan_prompts(struct sched *s, struct kv *kv, struct plan *p)
 
         if (y->running.n == p->max_seq)
             return WHY_SEQ_CAP;
-        if (!plan_room(p) || (p->n && req_todo(r) > plan_room(p)))
+        if (!plan_room(p) || (p->n && kv_todo(kv, r) > plan_room(p)))
             return WHY_BUDGET;
-        if (kv_grow(kv, r, req_known(r)))
+        if (kv_admit(kv, r, req_known(r)))
             return WHY_NO_KV;
         admit(s, r);
         plan_add(p, r, min_u32(req_todo(r), plan_room(p)));
     }
     return WHY_ORDER;
-}
-
-static void plan_decodes(struct sched *s, struct kv *kv, struct plan *p)
-{
-    struct state *y = s->self;
-
-    for (struct request *r = y->running.head; r; r = r->next) {
-        while (kv_grow(kv, r, r->n_kv + 1)) {
-            struct request *victim = y->running.tail;
-
-            plan_preempt(p, kv, victim);
-            queue_remove(&y->running, victim);
-            queue_push_front(&y->waiting, victim);
-            s->n_running--;
-            s->n_waiting++;
-            if (victim == r)
-                return;
-        }
-        plan_add(p, r, 1);
-    }
 }
 
 static void plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p)
@@ -94,7 +82,9 @@ static void plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p
 
     (void)now_ns;
     if (!p->n) {
-        plan_decodes(s, kv, p);
+        plan_decodes(p, kv, &y->running, &y->waiting, y->yield, y->victim);
+        s->n_running = y->running.n;
+        s->n_waiting = y->waiting.n;
         if (p->n_preempt)
             why = WHY_NO_KV;
     }

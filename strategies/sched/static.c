@@ -9,18 +9,26 @@
 
 struct state {
     struct queue waiting, running;
+    enum yield yield;
+    enum victim victim;
 };
 
 static const struct knob knobs[] = {
     { "batch", NULL, 32, 1, 65536, "requests per batch at most" },
     { "budget", NULL, 2048, 1, 1 << 20, "prompt tokens per step at most" },
+    { "preempt", YIELD_WORDS, YIELD_RECOMPUTE, 0, 0, "how a victim's KV is lost: computed again or swapped to host" },
+    { "victim", VICTIM_WORDS, VICTIM_YOUNGEST, 0, 0, "who yields when memory is out" },
     { 0 },
 };
 
 static int open(struct sched *s, struct arena *a, struct err *e)
 {
+    struct state *y = s->self;
+
     (void)a;
     (void)e;
+    y->yield = (enum yield)params_int(&s->env.params, "preempt");
+    y->victim = (enum victim)params_int(&s->env.params, "victim");
     s->max_seq = (uint32_t)params_int(&s->env.params, "batch");
     s->max_tok = max_u32((uint32_t)params_int(&s->env.params, "budget"), s->max_seq);
     return 0;
@@ -55,7 +63,7 @@ static void form_batch(struct sched *s, struct kv *kv, struct plan *p)
     while (y->waiting.n && y->running.n < p->max_seq) {
         struct request *r = y->waiting.head;
 
-        if (kv_grow(kv, r, req_known(r))) {
+        if (kv_admit(kv, r, req_known(r))) {
             why = WHY_NO_KV;
             break;
         }
@@ -73,24 +81,6 @@ static bool plan_prompts(struct state *y, struct plan *p)
     return p->n > 0;
 }
 
-static void plan_decodes(struct sched *s, struct kv *kv, struct plan *p)
-{
-    struct state *y = s->self;
-
-    for (struct request *r = y->running.head; r; r = r->next) {
-        while (kv_grow(kv, r, r->n_kv + 1)) {          /* out of room: the newest yields */
-            struct request *victim = y->running.tail;
-
-            plan_preempt(p, kv, victim);
-            move(s, &y->running, &y->waiting, victim, true);
-            p->why[WHY_CLOSED]++;
-            if (victim == r)
-                return;
-        }
-        plan_add(p, r, 1);
-    }
-}
-
 static void plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p)
 {
     struct state *y = s->self;
@@ -100,8 +90,12 @@ static void plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p
         plan_why(p, WHY_CLOSED, y->waiting.n);
     else
         form_batch(s, kv, p);
-    if (!plan_prompts(y, p))
-        plan_decodes(s, kv, p);
+    if (plan_prompts(y, p))
+        return;
+    plan_decodes(p, kv, &y->running, &y->waiting, y->yield, y->victim);
+    s->n_running = y->running.n;
+    s->n_waiting = y->waiting.n;
+    p->why[WHY_CLOSED] += p->n_preempt;        /* who yields waits for the next batch */
 }
 
 static void finish(struct sched *s, struct request *r)
