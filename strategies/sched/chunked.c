@@ -2,13 +2,18 @@
  *
  * The idea: every running decode gets its token, what is left of the budget goes to chunks of prompts, so
  * a long prompt never stalls others ("stall-free batching", Sarathi-Serve, OSDI'24; its default chunk is
- * 512). Order: decodes, then prompts already begun, then new ones while KV for the whole prompt fits.
- * Out of KV room, the youngest request yields by recompute.
+ * 512). Order: decodes, then prompts already begun, then new ones while KV for the whole prompt fits and
+ * leaves `watermark` of the blocks free (Sarathi: 10, for 1 %). Out of KV room, the youngest yields.
+ *
+ * `share` divides the rest between prompts: all that the first can use, then the next (Sarathi); a `unit`
+ * each in rounds (TensorRT-LLM's EQUAL_PROGRESS); or `cap` tokens each at most, in order.
  * What must stay true: no step exceeds the budget; a step that preempts admits nobody. */
-#include "strategies/strategy.h"
+#include "strategies/queues.h"
 
 struct state {
-    struct queue waiting, running;     /* running: order of (re)admission, youngest last */
+    struct queues q;
+    struct share_rule share;
+    uint32_t watermark;
     enum yield yield;
     enum victim victim;
 };
@@ -16,52 +21,60 @@ struct state {
 static const struct knob knobs[] = {
     { "batch", NULL, 32, 1, 65536, "sequences per step at most" },
     { "budget", NULL, 512, 1, 1 << 20, "tokens per step at most, decodes included" },
-    { "preempt", YIELD_WORDS, YIELD_RECOMPUTE, 0, 0, "how a victim's KV is lost: computed again or swapped to host" },
-    { "victim", VICTIM_WORDS, VICTIM_YOUNGEST, 0, 0, "who yields when memory is out" },
+    { "share", SHARE_WORDS, SHARE_FCFS, 0, 0, "how prompts divide what decodes leave" },
+    { "unit", NULL, 32, 1, 65536, "share=equal: tokens per round" },
+    { "cap", NULL, 128, 1, 1 << 20, "share=cap: tokens of a prompt per step at most" },
+    { "watermark", NULL, 0, 0, 999, "1/1000 of the blocks that admission leaves free while others run" },
+    KNOB_PREEMPT, KNOB_VICTIM,
     { 0 },
 };
 
 static int open(struct sched *s, struct arena *a, struct err *e)
 {
     struct state *y = s->self;
+    const struct params *k = &s->env.params;
 
     (void)a;
     (void)e;
-    y->yield = (enum yield)params_int(&s->env.params, "preempt");
-    y->victim = (enum victim)params_int(&s->env.params, "victim");
-    s->max_tok = (uint32_t)params_int(&s->env.params, "budget");
-    s->max_seq = min_u32((uint32_t)params_int(&s->env.params, "batch"), s->max_tok);
+    y->yield = (enum yield)params_int(k, "preempt");
+    y->victim = (enum victim)params_int(k, "victim");
+    y->watermark = (uint32_t)params_int(k, "watermark");
+    s->max_tok = (uint32_t)params_int(k, "budget");
+    s->max_seq = min_u32((uint32_t)params_int(k, "batch"), s->max_tok);
+    y->share = (struct share_rule){ (enum share)params_int(k, "share"), 1,
+                                    (uint32_t)params_int(k, "cap") };
+    if (y->share.how == SHARE_EQUAL)
+        y->share.unit = min_u32((uint32_t)params_int(k, "unit"), s->max_tok);
     return 0;
 }
 
-static void arrive(struct sched *s, struct request *r)
+static bool leaves_watermark(const struct state *y, struct kv *kv, const struct request *r)
 {
-    struct state *y = s->self;
-
-    queue_push(&y->waiting, r);
-    s->n_waiting++;
+    if (!y->watermark || !y->q.running.n)
+        return true;
+    return kv_blocks_more(kv, r, kv_todo(kv, r)) + kv_permille(kv, y->watermark) <= kv_free_blocks(kv);
 }
 
 static enum why admit(struct sched *s, struct kv *kv, struct plan *p)
 {
     struct state *y = s->self;
+    uint32_t left = share_left(&y->share, p, &y->q.running), n;
 
-    while (y->waiting.n) {
-        struct request *r = y->waiting.head;
+    while (y->q.waiting.n) {
+        struct request *r = y->q.waiting.head;
 
         if (p->n_preempt)
             return WHY_NO_KV;
-        if (y->running.n == p->max_seq)
+        if (y->q.running.n == p->max_seq)
             return WHY_SEQ_CAP;
-        if (!plan_room(p))
+        if (!left || !(n = share_ask(&y->share, kv_todo(kv, r), left)))
             return WHY_BUDGET;
-        if (kv_admit(kv, r, req_known(r)))
+        if (!leaves_watermark(y, kv, r) || kv_admit(kv, r, req_known(r)))
             return WHY_NO_KV;
-        queue_remove(&y->waiting, r);
-        queue_push(&y->running, r);
-        s->n_waiting--;
-        s->n_running++;
-        plan_add(p, r, min_u32(req_todo(r), plan_room(p)));
+        queues_admit(s, r);
+        if (req_todo(r) == 1)          /* the decodes of this step are planned already */
+            plan_add(p, r, 1);
+        left -= n;
     }
     return WHY_ORDER;
 }
@@ -72,27 +85,16 @@ static void plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p
     enum why why;
 
     (void)now_ns;
-    plan_decodes(p, kv, &y->running, &y->waiting, y->yield, y->victim);
-    s->n_running = y->running.n;
-    s->n_waiting = y->waiting.n;
-    for (struct request *r = y->running.head; r && plan_room(p); r = r->next)
-        if (req_todo(r) > 1)
-            plan_add(p, r, min_u32(req_todo(r), plan_room(p)));
+    plan_decodes(p, kv, &y->q.running, &y->q.waiting, y->yield, y->victim);
+    queues_count(s);
     why = admit(s, kv, p);
-    plan_why(p, why, y->waiting.n);
-}
-
-static void finish(struct sched *s, struct request *r)
-{
-    struct state *y = s->self;
-
-    queue_remove(&y->running, r);
-    s->n_running--;
+    share_prompts(&y->share, p, &y->q.running);
+    plan_why(p, why, y->q.waiting.n);
 }
 
 const struct sched_ops sched_chunked = {
     .name = "chunked",
     .about = "decodes and prompt chunks under one token budget (Sarathi-Serve)",
     .knobs = knobs, .state_bytes = sizeof(struct state),
-    .open = open, .arrive = arrive, .plan = plan, .finish = finish,
+    .open = open, .arrive = queues_arrive, .plan = plan, .finish = queues_finish,
 };

@@ -1,0 +1,125 @@
+/* no_evict.c - a request is admitted only when all that it may ever need is sure to be there.
+ *
+ * The idea (TensorRT-LLM, capacity policy GUARANTEED_NO_EVICT): before each step, what the running ones
+ * may still take, ceil((prompt + max_new) / block) less what they hold, is subtracted from the free
+ * blocks; the next in line is admitted when its own worst case fits into the rest (what a cache has is not
+ * discounted). Only counted, not taken: blocks come as tokens do. The second stage picks who runs: one
+ * token for each that generates, then prompts, whole or (chunked=on) in multiples of `unit`, first come
+ * first served or a unit each in rounds. refill=off is STATIC_BATCH: nobody joins until all have left.
+ *
+ * Differs from the engine: prompts longer than the budget are cut (the engine refuses them without
+ * chunking); a request whose worst case exceeds the pool runs alone; a request is not held back for one
+ * iteration to share blocks that another computes now, since equal tokens are not seen here.
+ * What must stay true: the sum of what may be taken is at most what is free, at every step; nobody is ever
+ * preempted with a manager that hands out plain blocks. Where a manager needs more than it said (a copied
+ * shared block), the youngest yields. */
+#include "strategies/queues.h"
+
+struct state {
+    struct queues q;
+    struct share_rule share;
+    bool refill, chunked;
+};
+
+static const struct knob knobs[] = {
+    { "batch", NULL, 2048, 1, 65536, "running requests at most (max_batch_size)" },
+    { "budget", NULL, 8192, 1, 1 << 20, "tokens per step at most (max_num_tokens)" },
+    { "chunked", "off|on", 0, 0, 0, "prompts may be cut (enable_chunked_prefill)" },
+    { "share", "fcfs|equal", SHARE_FCFS, 0, 0, "chunked: in order, or a unit each in rounds (EQUAL_PROGRESS)" },
+    { "unit", NULL, 32, 1, 65536, "chunked: cut chunks are multiples of so many tokens" },
+    { "refill", "on|off", 0, 0, 0, "off: nobody joins while a request of the batch lives (STATIC_BATCH)" },
+    { 0 },
+};
+
+static int open(struct sched *s, struct arena *a, struct err *e)
+{
+    struct state *y = s->self;
+    uint32_t unit = (uint32_t)params_int(&s->env.params, "unit");
+
+    (void)a;
+    (void)e;
+    y->refill = params_int(&s->env.params, "refill") == 0;
+    y->chunked = params_int(&s->env.params, "chunked") != 0;
+    y->share = (struct share_rule){ SHARE_FCFS, 1, 0 };
+    if (y->chunked)
+        y->share = (struct share_rule){ (enum share)params_int(&s->env.params, "share"), unit, 0 };
+    s->max_tok = max_u32((uint32_t)params_int(&s->env.params, "budget"), y->share.unit);
+    s->max_seq = min_u32((uint32_t)params_int(&s->env.params, "batch"), s->max_tok);
+    return 0;
+}
+
+/* Blocks that r may still take. */
+static uint64_t remain(const struct kv *kv, const struct request *r)
+{
+    return kv_blocks_more(kv, r, (uint64_t)r->n_prompt + r->max_new);
+}
+
+/* Free blocks that nobody who runs may still take. */
+static uint64_t available(const struct state *y, const struct kv *kv)
+{
+    uint64_t avail = kv_free_blocks(kv), taken = 0;
+
+    for (const struct request *r = y->q.running.head; r; r = r->next)
+        taken += remain(kv, r);
+    return avail > taken ? avail - taken : 0;
+}
+
+/* Tokens to set aside for r's prompt; 0: it waits. A whole prompt has to fit unless nothing could be
+ * cut short enough: one longer than any step. */
+static uint32_t ask(const struct state *y, const struct sched *s, uint32_t todo, uint32_t left)
+{
+    if (!y->chunked && todo > left && todo <= s->max_tok)
+        return 0;
+    return share_ask(&y->share, todo, left);
+}
+
+static enum why admit(struct sched *s, struct kv *kv, struct plan *p)
+{
+    struct state *y = s->self;
+    uint64_t avail = available(y, kv);
+    uint32_t left = share_left(&y->share, p, &y->q.running);
+
+    while (y->q.waiting.n) {
+        struct request *r = y->q.waiting.head;
+        uint64_t need = remain(kv, r);
+        uint32_t n;
+
+        if (y->q.running.n == p->max_seq)
+            return WHY_SEQ_CAP;
+        if (need > avail && y->q.running.n)
+            return WHY_NO_KV;
+        if (!(n = ask(y, s, kv_todo(kv, r), left)))
+            return WHY_BUDGET;
+        if (kv_admit(kv, r, req_known(r)))
+            return WHY_NO_KV;
+        queues_admit(s, r);
+        if (req_todo(r) == 1)          /* the decodes of this step are planned already */
+            plan_add(p, r, 1);
+        avail -= need < avail ? need : avail;
+        left -= n;
+    }
+    return WHY_ORDER;
+}
+
+static void plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p)
+{
+    struct state *y = s->self;
+    enum why why = WHY_CLOSED;
+
+    (void)now_ns;
+    plan_decodes(p, kv, &y->q.running, &y->q.waiting, YIELD_RECOMPUTE, VICTIM_YOUNGEST);
+    queues_count(s);
+    if (p->n_preempt)
+        why = WHY_NO_KV;
+    else if (y->refill || !y->q.running.n)
+        why = admit(s, kv, p);
+    share_prompts(&y->share, p, &y->q.running);
+    plan_why(p, why, y->q.waiting.n);
+}
+
+const struct sched_ops sched_no_evict = {
+    .name = "no_evict",
+    .about = "admitted only when the worst case is sure to fit (TensorRT-LLM GUARANTEED_NO_EVICT)",
+    .knobs = knobs, .state_bytes = sizeof(struct state),
+    .open = open, .arrive = queues_arrive, .plan = plan, .finish = queues_finish,
+};
