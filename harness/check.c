@@ -26,24 +26,72 @@ static int owned_once(const struct kv *kv, const struct request *r, uint32_t i, 
     return 0;
 }
 
-int check_step(const struct sched *s, const struct kv *kv, struct request *const *active,
-               uint32_t n_active, uint32_t *owner, uint32_t n_slot, struct err *e)
+bool checker_room(struct checker *c, uint32_t n_slot, uint32_t max_len, struct arena *a)
 {
-    struct kv_count c = kv->ops->count(kv);
-    uint64_t held = 0;
+    *c = (struct checker){ .owner = ARENA_NEW(a, uint32_t, n_slot), .n_slot = n_slot,
+                           .max_len = max_len };
+    return c->owner != NULL;
+}
+
+static int legal(const struct checker *c, const struct kv *kv, const struct request *r, struct err *e)
+{
+    if (req_known(r) > c->max_len || r->n_kv >= req_known(r))
+        return err_set(e, EXIT_RUN_FAILED, "request %u: %u tokens are known (at most %u are legal), %u "
+                       "of them resident: one must be to do", r->id, req_known(r), c->max_len, r->n_kv);
+    if (r->n_host && (r->n_block || r->n_kv))
+        return err_set(e, EXIT_RUN_FAILED, "memory manager %s: request %u is swapped out and holds %u "
+                       "blocks", kv->ops->name, r->id, r->n_block);
+    return 0;
+}
+
+static int holders_true(const struct kv *kv, uint32_t n_hold, struct err *e)
+{
+    for (const struct request *r = kv->holder; r; r = r->hold_next) {
+        if (!r->n_block)
+            return err_set(e, EXIT_RUN_FAILED, "request %u stands among the holders of KV and has none",
+                           r->id);
+        if (!n_hold--)
+            break;
+    }
+    return n_hold ? err_set(e, EXIT_RUN_FAILED, "memory manager %s: the list of holders of KV is not "
+                            "that of the requests with blocks", kv->ops->name) : 0;
+}
+
+/* Recomputing all that is known, several times over, is patience enough. */
+static int progress(struct checker *c, const struct sched *s, uint64_t done, uint64_t known,
+                    struct err *e)
+{
+    c->since = done > c->best ? 0 : c->since + 1;
+    c->best = done > c->best ? done : c->best;
+    if (c->since <= 64 + 4 * known)
+        return 0;
+    return err_set(e, EXIT_RUN_FAILED, "scheduler %s: %llu steps brought nothing new (preempted and "
+                   "admitted in turn?)", s->ops->name, (unsigned long long)c->since);
+}
+
+int check_step(struct checker *c, const struct sched *s, const struct kv *kv,
+               struct request *const *active, uint32_t n_active, uint64_t done, struct err *e)
+{
+    struct kv_count n = kv->ops->count(kv);
+    uint64_t held = 0, known = 0;
+    uint32_t n_hold = 0;
 
     if (s->n_waiting + s->n_running != n_active)
         return err_set(e, EXIT_RUN_FAILED, "scheduler %s: %u waiting + %u running, but %u requests "
                        "are in flight", s->ops->name, s->n_waiting, s->n_running, n_active);
-    memset(owner, 0, n_slot * sizeof *owner);
-    for (uint32_t i = 0; i < n_active; i++)
-        if (owned_once(kv, active[i], i, owner, n_slot, &held, e))
+    memset(c->owner, 0, c->n_slot * sizeof *c->owner);
+    for (uint32_t i = 0; i < n_active; i++) {
+        if (legal(c, kv, active[i], e) ||
+            owned_once(kv, active[i], i, c->owner, c->n_slot, &held, e))
             return -1;
-    if (held != c.slots_held || c.blocks_used > c.blocks_total)
+        n_hold += active[i]->n_block > 0;
+        known += req_known(active[i]);
+    }
+    if (held != n.slots_held || n.blocks_used > n.blocks_total)
         return err_set(e, EXIT_RUN_FAILED, "memory manager %s: counts %llu slots held, tables hold "
-                       "%llu", kv->ops->name, (unsigned long long)c.slots_held,
+                       "%llu", kv->ops->name, (unsigned long long)n.slots_held,
                        (unsigned long long)held);
-    return 0;
+    return holders_true(kv, n_hold, e) || progress(c, s, done, known, e) ? -1 : 0;
 }
 
 int check_plan(const struct sched *s, const struct plan *p, struct err *e)
@@ -71,21 +119,86 @@ int check_plan(const struct sched *s, const struct plan *p, struct err *e)
     return 0;
 }
 
-int check_writes(const struct kv *kv, const struct plan *p, uint32_t *owner, uint32_t n_slot,
-                 struct err *e)
+int check_writes(struct checker *c, const struct kv *kv, const struct plan *p, struct err *e)
 {
-    memset(owner, 0, n_slot * sizeof *owner);
+    memset(c->owner, 0, c->n_slot * sizeof *c->owner);
     for (const struct request *r = kv->holder; r; r = r->hold_next)
         for (uint32_t b = 0; b < r->n_block; b++)
             for (uint32_t t = 0; t < r->block_tokens; t++)
-                owner[r->block[b] + t]++;
+                c->owner[r->block[b] + t]++;
     for (uint32_t i = 0; i < p->n; i++) {
         const struct request *r = p->slice[i].r;
 
         for (uint32_t k = r->n_kv; k < r->n_kv + p->slice[i].n; k++)
-            if (owner[r->block[k / r->block_tokens] + k % r->block_tokens] != 1)
+            if (c->owner[r->block[k / r->block_tokens] + k % r->block_tokens] != 1)
                 return err_set(e, EXIT_RUN_FAILED, "memory manager %s: request %u would write token %u "
                                "into a KV slot that others read", kv->ops->name, r->id, k);
     }
     return 0;
+}
+
+int check_idle(const struct sched *s, const struct plan *p, uint64_t now_ns, struct err *e)
+{
+    if (p->wake_ns > now_ns)
+        return 0;
+    return err_set(e, EXIT_RUN_FAILED, "scheduler %s is stuck: an empty plan with %u requests waiting and "
+                   "%u running, and no time to wake", s->ops->name, s->n_waiting, s->n_running);
+}
+
+/* ---- a manager that nobody uses ---- */
+
+enum { N_PROBE = 64 };
+
+static void probe_identities(void *self, const struct request *r, uint32_t from, uint32_t n, uint64_t *out)
+{
+    (void)self;
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = (uint64_t)r->id << 32 | (from + i);           /* like nobody's */
+}
+
+/* How many of the longest requests it takes; when `swap`, how many host memory takes. */
+static uint32_t capacity(struct kv *kv, bool swap)
+{
+    struct request r[N_PROBE];
+    struct plan p = { 0 };
+    uint32_t n = 0, len = kv->env.max_len, took;
+
+    memset(r, 0, sizeof r);
+    for (uint32_t i = 0; i < N_PROBE; i++)
+        r[i] = (struct request){ .id = 0xffffff00u + i, .max_new = 1, .oracle_n_out = 1 };
+    for (r[0].n_prompt = len; len && kv->ops->refuse(kv, &r[0], len); r[0].n_prompt = --len)
+        ;
+    for (; len && n < N_PROBE; n++) {
+        r[n].n_prompt = len;
+        if (kv_admit(kv, &r[n], len))
+            break;
+        r[n].n_kv = len;
+        if (swap)
+            plan_preempt(&p, kv, &r[n], YIELD_SWAP);
+        if (swap && !r[n].n_host)
+            break;
+    }
+    for (took = n, n = 0; n < N_PROBE; n++)
+        kv_drop(kv, &r[n]);
+    return took;
+}
+
+int check_drained(struct kv *kv, struct arena *a, struct err *e)
+{
+    struct kv fresh;
+    int rc = 0;
+
+    kv->env.identities = probe_identities;
+    if (kv_open(&fresh, kv->ops, &kv->env, a, e))
+        return -1;
+    for (int swap = 0; !rc && swap <= (kv->ops->swap_out ? 1 : 0); swap++) {
+        uint32_t want = capacity(&fresh, swap), got = capacity(kv, swap);
+
+        if (want != got)
+            rc = err_set(e, EXIT_RUN_FAILED, "memory manager %s: after the last request left, %s takes %u of "
+                         "the longest requests, fresh it took %u", kv->ops->name,
+                         swap ? "host memory" : "the pool", got, want);
+    }
+    kv_close(&fresh);
+    return rc;
 }

@@ -29,7 +29,8 @@ struct loop {
     bool was_idle, computes;
     uint64_t *slot_used;               /* bitmap of batch slots */
     uint32_t *yield;                   /* [max_seq] tokens that came back */
-    uint32_t *owner;                   /* [kv_slots] check scratch */
+    struct checker checker;
+    bool check;
     const char *tenant[MAX_TENANT];
     uint32_t n_tenant;
     bool oracle;                       /* a part of the strategy declares that it reads output lengths */
@@ -146,7 +147,7 @@ static int inject(struct loop *p)
         l->r.max_new = p->c->max_new ? p->c->max_new : in->n_out;
         if (l->r.max_new < in->n_out)
             l->r.max_new = in->n_out;
-        l->r.oracle_n_out = p->oracle ? in->n_out : ORACLE_POISON;
+        l->r.oracle_n_out = p->oracle ? in->n_out : p->c->poison ? p->c->poison : ORACLE_POISON;
         l->r.priority = in->more ? in->more->priority : 0;
         l->r.tenant = tenant_of(p, in);
         l->arrive_ns = l->r.arrive_ns = arrival(p, p->next);
@@ -392,10 +393,8 @@ static int run_step(struct loop *p, uint64_t from)
     launched = read_clock(p);
     if (log)
         describe(p, &row, from, launched - from);
-#ifdef SERVELAB_CHECK
-    if (check_writes(&p->kv, &p->plan, p->owner, p->c->kv_slots, p->e))
+    if (p->check && check_writes(&p->checker, &p->kv, &p->plan, p->e))
         return -1;
-#endif
     if (mover_run(&p->mover, &p->kv, p->e))
         return -1;
     if (model_step(p->c->model, p->c->kv_pool, &p->flat.batch, p->yield, p->e))
@@ -435,15 +434,14 @@ static int one_turn(struct loop *p, bool *over)
         return wait_for_work(p);
     if (make_plan(p))
         return -1;
+    if (!p->plan.n && p->check && check_idle(&p->sched, &p->plan, p->now_ns, p->e))
+        return -1;
     if (!p->plan.n)
         return wait_for_work(p);
     if (run_step(p, from))
         return -1;
-#ifdef SERVELAB_CHECK
-    return check_step(&p->sched, &p->kv, p->active, p->n_active, p->owner, p->c->kv_slots, p->e);
-#else
-    return 0;
-#endif
+    return p->check ? check_step(&p->checker, &p->sched, &p->kv, p->active, p->n_active,
+                                 p->res->tokens_in - p->res->recomputed_tokens, p->e) : 0;
 }
 
 static int censor(struct loop *p)
@@ -472,13 +470,15 @@ static int open_loop(struct loop *p)
     const struct replay_conf *c = p->c;
     const struct strategy *s = c->strategy;
     struct kv_env env = {
-        .params = s->kv_params, .n_slot = c->kv_slots, .n_host_slot = c->host_slots,
-        .max_len = c->max_len, .identities = identities, .identities_self = p,
+        .params = s->kv_params, .n_slot = c->kv_slots, .max_len = c->max_len,
+        .identities = identities, .identities_self = p,
     };
 
     p->oracle = s->sched->oracle || s->kv->oracle;
-    if (mover_open(&p->mover, p->dev, c->kv_pool, c->host_slots, p->e) ||
-        sched_open(&p->sched, s->sched, &s->sched_params, c->trace->n, &p->arena, p->e) ||
+    if (mover_open(&p->mover, p->dev, c->kv_pool, c->host_slots, p->e))
+        return -1;
+    env.n_host_slot = p->mover.host.n_slot;    /* what was obtained: whole tiles */
+    if (sched_open(&p->sched, s->sched, &s->sched_params, c->trace->n, &p->arena, p->e) ||
         kv_open(&p->kv, s->kv, &env, &p->arena, p->e) ||
         model_room(c->model, p->sched.max_tok, p->sched.max_seq, p->e) ||
         flat_open(&p->flat, p->sched.max_tok, p->sched.max_seq, p->computes, c->trace, c->seed,
@@ -491,8 +491,8 @@ static int open_loop(struct loop *p)
     p->plan.slice = ARENA_NEW(&p->arena, struct slice, p->sched.max_seq);
     p->yield = ARENA_NEW(&p->arena, uint32_t, p->sched.max_seq);
     p->slot_used = ARENA_NEW(&p->arena, uint64_t, p->sched.max_seq / 64 + 1);
-    p->owner = ARENA_NEW(&p->arena, uint32_t, c->kv_slots);
-    if (!p->plan.slice || !p->yield || !p->slot_used || !p->owner)
+    if (!p->plan.slice || !p->yield || !p->slot_used ||
+        (p->check && !checker_room(&p->checker, c->kv_slots, c->max_len, &p->arena)))
         return err_set(p->e, EXIT_RUN_FAILED, "out of memory for plans of %u sequences",
                        p->sched.max_seq);
     p->res->kv_blocks_total = p->kv.ops->count(&p->kv).blocks_total;
@@ -518,6 +518,7 @@ int replay_run(const struct replay_conf *c, struct replay_result *res, struct er
 
     memset(res, 0, sizeof *res);
     p.computes = p.dev->ops->computes;
+    p.check = c->check || CHECK_ALWAYS;
     rc = open_loop(&p);
     p.start_ns = res->start_ns = dev_now(p.dev);
     while (!rc && !over)

@@ -43,6 +43,8 @@ struct replay_conf {
     const volatile sig_atomic_t *stop;     /* NULL, or becomes non-zero: end after this step */
     struct replay_progress *progress;      /* NULL: none */
     uint64_t max_ns;               /* stop after this much time of the device's clock; 0: never */
+    bool check;                    /* conservation, progress ... at every step (check.h); always in test builds */
+    uint32_t poison;               /* what those who are no oracle read as output length; 0: ORACLE_POISON */
     /* tests and benchmarks: called as each request leaves, whatever its status */
     void (*on_done)(void *self, const struct replay_done *d);
     void *on_done_self;

@@ -127,32 +127,3 @@ struct trace lab_solo(const struct trace *t, uint32_t i)
     memset(&one.arena, 0, sizeof one.arena);
     return one;
 }
-
-void lab_knobs(const struct knob *k, struct rng *r, int64_t most, char *out, size_t n)
-{
-    size_t used = 0;
-
-    out[0] = 0;
-    for (; k && k->name && used < n; k++) {
-        if (rng_below(r, 2))
-            continue;
-        if (k->words) {
-            const char *w = k->words;
-            uint64_t n_word = 1;
-
-            for (const char *p = w; *p; p++)
-                n_word += *p == '|';
-            for (uint64_t i = rng_below(r, n_word); i; i--)
-                w = strchr(w, '|') + 1;
-            used += (size_t)snprintf(out + used, n - used, ":%s=%.*s", k->name,
-                                     (int)strcspn(w, "|"), w);
-        } else {
-            double lo = log((double)(k->min > 0 ? k->min : 1));
-            double hi = log((double)(k->max < most ? k->max : most > k->min ? most : k->min));
-            int64_t v = (int64_t)exp(lo + rng_unit(r) * (hi - lo));
-
-            v = v < k->min ? k->min : v > k->max ? k->max : v;
-            used += (size_t)snprintf(out + used, n - used, ":%s=%lld", k->name, (long long)v);
-        }
-    }
-}

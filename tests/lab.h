@@ -2,6 +2,7 @@
 #ifndef TESTS_LAB_H
 #define TESTS_LAB_H
 
+#include "harness/draw.h"
 #include "harness/loaded.h"
 #include "harness/replay.h"
 #include "strategies/strategy.h"
@@ -38,7 +39,5 @@ void lab_trace(struct trace *t, uint32_t n, uint32_t max_prompt, uint32_t max_ou
                uint64_t seed);
 /* A trace of one request of t (arrays are shared; do not free). */
 struct trace lab_solo(const struct trace *t, uint32_t i);
-/* A knob text drawn from a part's table: ":k=v..." or "". Numbers are log-uniform up to `most`. */
-void lab_knobs(const struct knob *k, struct rng *r, int64_t most, char *out, size_t n);
 
 #endif

@@ -17,8 +17,8 @@ static void draw_run(struct lab *l, const struct sched_ops *s, const struct kv_o
     uint32_t slots = 16 * (1 + (uint32_t)rng_below(r, 64));
     struct lab_run_conf c = { .strategy = name, .trace = &t, .kv_slots = slots, .max_len = max_len };
 
-    lab_knobs(s->knobs, r, 300, a, sizeof a);
-    lab_knobs(k->knobs, r, 256, b, sizeof b);
+    draw_knobs(s->knobs, r, 300, a, sizeof a);
+    draw_knobs(k->knobs, r, 256, b, sizeof b);
     snprintf(name, sizeof name, "%s%s+%s%s+f16", s->name, a, k->name, b);
     lab_trace(&t, 1 + (uint32_t)rng_below(r, 60), max_len, max_len, (double)rng_below(r, 40000),
               rng_next(r));
@@ -68,7 +68,7 @@ static void kv_start(struct bench_kv *b, const struct kv_ops *ops, struct rng *r
     struct err e = { 0 };
 
     memset(b, 0, sizeof *b);
-    lab_knobs(ops->knobs, rng, 32, knobs, sizeof knobs);
+    draw_knobs(ops->knobs, rng, 32, knobs, sizeof knobs);
     CU_ASSERT_EQUAL_FATAL(params_parse(&p, ops->knobs, ops->name, knobs[0] ? knobs + 1 : "", &e), 0);
     CU_ASSERT_EQUAL_FATAL(kv_open(&b->kv, ops, &(struct kv_env){ .params = p, .n_slot = SLOTS,
                           .n_host_slot = SLOTS, .max_len = MAX_LEN, .identities = ids }, &b->arena, &e), 0);

@@ -71,8 +71,8 @@ static void everything(const char *prec, int draws)
                 char name[160], a[64] = "", b[64] = "";
 
                 if (d) {
-                    lab_knobs(sched_registry[i]->knobs, &r, 64, a, sizeof a);
-                    lab_knobs(kv_registry[j]->knobs, &r, 64, b, sizeof b);
+                    draw_knobs(sched_registry[i]->knobs, &r, 64, a, sizeof a);
+                    draw_knobs(kv_registry[j]->knobs, &r, 64, b, sizeof b);
                 }
                 snprintf(name, sizeof name, "%s%s+%s%s+%s", sched_registry[i]->name, a,
                          kv_registry[j]->name, b, prec);
