@@ -31,9 +31,13 @@ static json_t *knobs_json(const struct knob *k)
     for (; k && k->name; k++) {
         json_t *o = json_pack("{s:s, s:s}", "name", k->name, "about", k->about);
 
-        if (k->words)
+        if (k->words) {
+            struct params p = { .knob = k, .value = { k->def } };
+            char word[32];
+
             json_object_set_new(o, "words", json_string(k->words));
-        else
+            json_object_set_new(o, "default", json_string(params_word(&p, k->name, word)));
+        } else
             json_object_update_new(o, json_pack("{s:I, s:I, s:I}", "default", (json_int_t)k->def, "min",
                                                 (json_int_t)k->min, "max", (json_int_t)k->max));
         json_array_append_new(list, o);
@@ -177,10 +181,11 @@ static void print_knob(json_t *k)
 
     printf("    %-10s %s", json_string_value(json_object_get(k, "name")),
            json_string_value(json_object_get(k, "about")));
-    if (def)
+    if (json_is_integer(def))
         printf(" (default %lld)", (long long)json_integer_value(def));
     else
-        printf(" (%s)", json_string_value(json_object_get(k, "words")));
+        printf(" (%s; default %s)", json_string_value(json_object_get(k, "words")),
+               json_string_value(def));
     putchar('\n');
 }
 

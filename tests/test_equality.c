@@ -84,9 +84,9 @@ static void everything(const char *prec, int draws)
     trace_free(&t);
 }
 
-static void f16(void) { everything("f16", 6); }
-static void int8(void) { everything("int8", 4); }
-static void int4(void) { everything("int4:group=32", 4); }
+static void f16(void) { everything("f16", 3); }
+static void int8(void) { everything("int8", 1); }
+static void int4(void) { everything("int4:group=32", 2); }
 
 static void block_sizes(void)
 {
@@ -171,4 +171,4 @@ static const struct test tests[] = {
     { "the same tokens at every instruction set", every_isa },
     { 0 },
 };
-const struct suite suite_equality = { "equality", tests, 300 };
+const struct suite suite_equality = { "equality", tests, 600 };
