@@ -33,11 +33,15 @@ deps:                    ## install what is missing to build, test and plot (Deb
 deps-dev:                ## also what the checks of .ci/run need: clang, OpenMP, sanitizers
 	@.ci/deps dev
 
-experiment:              ## replay a trace: TRACE=chat.json [DEVICE= MODEL= STRATEGY= RATE= REPEATS= ...]
-ifeq ($(call typed,TRACE),)
+experiment:              ## replay a trace: TRACE=chat.json [DEVICE= ...]; a paper's: EXPERIMENT=01-memory
+ifneq ($(call typed,EXPERIMENT),)
+	@$(MAKE) --no-print-directory all
+	@$(BIN) experiment $(call quote,$(call typed,EXPERIMENT))
+else ifeq ($(call typed,TRACE),)
 	@echo 'usage: make experiment TRACE=chat.json [DEVICE=sim|cpu|ref] [MODEL=name] [STRATEGY=a,b] [RATE=1,2]' >&2
 	@echo '       [PROFILE=h200] [LIMIT=n] [REPEATS=n] [SEED=n] [NAME=text] [DB=file] [KV=bytes] [SLO=ttft:200,tpot:50] [PACE=skip|wall]' >&2
 	@echo 'TRACE is a path or a file under workloads/; "build/servelab run --help" explains the rest.' >&2
+	@echo '   or: make experiment EXPERIMENT=01-memory   (a folder under results/)' >&2
 	@exit 2
 else
 	@$(MAKE) --no-print-directory all
@@ -51,6 +55,9 @@ endif
 test: gen                ## run the tests: [FILTER=suite or suite/test]; TAP here, JUnit in build/junit.xml
 	$(compile) tests || .ci/deps why
 	@$(TEST_BIN) --junit build/junit.xml $(call quote,$(call typed,FILTER))
+
+mutants:                 ## plant known defects one by one: do the tests notice? (minutes)
+	@.ci/mutants
 
 layers:                  ## check who includes whom
 	@.ci/layers
@@ -76,4 +83,4 @@ clean:                   ## remove everything that was built (recorded runs stay
 gen:
 	@CUDA='$(CUDA)' .ci/gen
 
-.PHONY: all help deps deps-dev experiment test layers doctor bench plots report trace clean gen
+.PHONY: all help deps deps-dev experiment test mutants layers doctor bench plots report trace clean gen

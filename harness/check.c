@@ -6,12 +6,16 @@ static int owned_once(const struct kv *kv, const struct request *r, uint32_t i, 
                       uint32_t n_slot, uint64_t *held, struct err *e)
 {
     if (r->n_kv > req_room(r))
-        return err_set(e, EXIT_RUN_FAILED, "memory manager %s: request %u has %u tokens in room for "
-                       "%llu", kv->ops->name, r->id, r->n_kv, (unsigned long long)req_room(r));
+        return err_set(e, EXIT_RUN_FAILED,
+                       "memory manager %s: request %u has %u tokens in room for "
+                       "%llu",
+                       kv->ops->name, r->id, r->n_kv, (unsigned long long)req_room(r));
     for (uint32_t b = 0; b < r->n_block; b++) {
         if (r->block[b] > n_slot || r->block_tokens > n_slot - r->block[b])
-            return err_set(e, EXIT_RUN_FAILED, "memory manager %s: request %u: block %u lies outside "
-                           "the pool", kv->ops->name, r->id, b);
+            return err_set(e, EXIT_RUN_FAILED,
+                           "memory manager %s: request %u: block %u lies outside "
+                           "the pool",
+                           kv->ops->name, r->id, b);
         for (uint32_t t = 0; t < r->block_tokens; t++) {
             uint32_t slot = r->block[b] + t;
 
@@ -33,14 +37,19 @@ bool checker_room(struct checker *c, uint32_t n_slot, uint32_t max_len, struct a
     return c->owner != NULL;
 }
 
-static int legal(const struct checker *c, const struct kv *kv, const struct request *r, struct err *e)
+static int legal(const struct checker *c, const struct kv *kv, const struct request *r,
+                 struct err *e)
 {
     if (req_known(r) > c->max_len || r->n_kv >= req_known(r))
-        return err_set(e, EXIT_RUN_FAILED, "request %u: %u tokens are known (at most %u are legal), %u "
-                       "of them resident: one must be to do", r->id, req_known(r), c->max_len, r->n_kv);
+        return err_set(e, EXIT_RUN_FAILED,
+                       "request %u: %u tokens are known (at most %u are legal), %u "
+                       "of them resident: one must be to do",
+                       r->id, req_known(r), c->max_len, r->n_kv);
     if (r->n_host && (r->n_block || r->n_kv))
-        return err_set(e, EXIT_RUN_FAILED, "memory manager %s: request %u is swapped out and holds %u "
-                       "blocks", kv->ops->name, r->id, r->n_block);
+        return err_set(e, EXIT_RUN_FAILED,
+                       "memory manager %s: request %u is swapped out and holds %u "
+                       "blocks",
+                       kv->ops->name, r->id, r->n_block);
     return 0;
 }
 
@@ -48,13 +57,16 @@ static int holders_true(const struct kv *kv, uint32_t n_hold, struct err *e)
 {
     for (const struct request *r = kv->holder; r; r = r->hold_next) {
         if (!r->n_block)
-            return err_set(e, EXIT_RUN_FAILED, "request %u stands among the holders of KV and has none",
-                           r->id);
+            return err_set(e, EXIT_RUN_FAILED,
+                           "request %u stands among the holders of KV and has none", r->id);
         if (!n_hold--)
             break;
     }
-    return n_hold ? err_set(e, EXIT_RUN_FAILED, "memory manager %s: the list of holders of KV is not "
-                            "that of the requests with blocks", kv->ops->name) : 0;
+    return n_hold ? err_set(e, EXIT_RUN_FAILED,
+                            "memory manager %s: the list of holders of KV is not "
+                            "that of the requests with blocks",
+                            kv->ops->name)
+                  : 0;
 }
 
 /* Recomputing all that is known, several times over, is patience enough. */
@@ -65,8 +77,10 @@ static int progress(struct checker *c, const struct sched *s, uint64_t done, uin
     c->best = done > c->best ? done : c->best;
     if (c->since <= 64 + 4 * known)
         return 0;
-    return err_set(e, EXIT_RUN_FAILED, "scheduler %s: %llu steps brought nothing new (preempted and "
-                   "admitted in turn?)", s->ops->name, (unsigned long long)c->since);
+    return err_set(e, EXIT_RUN_FAILED,
+                   "scheduler %s: %llu steps brought nothing new (preempted and "
+                   "admitted in turn?)",
+                   s->ops->name, (unsigned long long)c->since);
 }
 
 int check_step(struct checker *c, const struct sched *s, const struct kv *kv,
@@ -101,8 +115,10 @@ int check_plan(const struct sched *s, const struct plan *p, struct err *e)
     for (int i = 0; i < WHY_N; i++)
         why += p->why[i];
     if (why != s->n_waiting)
-        return err_set(e, EXIT_RUN_FAILED, "scheduler %s: gave reasons for %llu waiting requests of "
-                       "%u", s->ops->name, (unsigned long long)why, s->n_waiting);
+        return err_set(e, EXIT_RUN_FAILED,
+                       "scheduler %s: gave reasons for %llu waiting requests of "
+                       "%u",
+                       s->ops->name, (unsigned long long)why, s->n_waiting);
     for (uint32_t i = 0; i < p->n; i++) {
         const struct slice *x = &p->slice[i];
 
@@ -131,8 +147,10 @@ int check_writes(struct checker *c, const struct kv *kv, const struct plan *p, s
 
         for (uint32_t k = r->n_kv; k < r->n_kv + p->slice[i].n; k++)
             if (c->owner[r->block[k / r->block_tokens] + k % r->block_tokens] != 1)
-                return err_set(e, EXIT_RUN_FAILED, "memory manager %s: request %u would write token %u "
-                               "into a KV slot that others read", kv->ops->name, r->id, k);
+                return err_set(e, EXIT_RUN_FAILED,
+                               "memory manager %s: request %u would write token %u "
+                               "into a KV slot that others read",
+                               kv->ops->name, r->id, k);
     }
     return 0;
 }
@@ -141,15 +159,18 @@ int check_idle(const struct sched *s, const struct plan *p, uint64_t now_ns, str
 {
     if (p->wake_ns > now_ns)
         return 0;
-    return err_set(e, EXIT_RUN_FAILED, "scheduler %s is stuck: an empty plan with %u requests waiting and "
-                   "%u running, and no time to wake", s->ops->name, s->n_waiting, s->n_running);
+    return err_set(e, EXIT_RUN_FAILED,
+                   "scheduler %s is stuck: an empty plan with %u requests waiting and "
+                   "%u running, and no time to wake",
+                   s->ops->name, s->n_waiting, s->n_running);
 }
 
 /* ---- a manager that nobody uses ---- */
 
 enum { N_PROBE = 64 };
 
-static void probe_identities(void *self, const struct request *r, uint32_t from, uint32_t n, uint64_t *out)
+static void probe_identities(void *self, const struct request *r, uint32_t from, uint32_t n,
+                             uint64_t *out)
 {
     (void)self;
     for (uint32_t i = 0; i < n; i++)
@@ -195,9 +216,10 @@ int check_drained(struct kv *kv, struct arena *a, struct err *e)
         uint32_t want = capacity(&fresh, swap), got = capacity(kv, swap);
 
         if (want != got)
-            rc = err_set(e, EXIT_RUN_FAILED, "memory manager %s: after the last request left, %s takes %u of "
-                         "the longest requests, fresh it took %u", kv->ops->name,
-                         swap ? "host memory" : "the pool", got, want);
+            rc = err_set(e, EXIT_RUN_FAILED,
+                         "memory manager %s: after the last request left, %s takes %u of "
+                         "the longest requests, fresh it took %u",
+                         kv->ops->name, swap ? "host memory" : "the pool", got, want);
     }
     kv_close(&fresh);
     return rc;

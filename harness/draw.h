@@ -5,8 +5,8 @@
 #include "base/hash.h"
 #include "base/params.h"
 
-/* Writes ":k=v..." or "": each knob with probability one half, numbers log-uniform up to `most`. A knob
- * that no longer fits `out` is left at its default. */
+/* Writes ":k=v..." or "": each knob with probability one half, numbers log-uniform up to `most`. A
+ * knob that no longer fits `out` is left at its default. */
 void draw_knobs(const struct knob *k, struct rng *r, int64_t most, char *out, size_t n);
 
 #endif

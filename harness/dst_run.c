@@ -1,4 +1,4 @@
-/* dst_run.c - runs a case and holds it against what must be true of every strategy (validity.md P1-P12). */
+/* dst_run.c - runs a case and holds it against what must be true of every strategy. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +11,8 @@ struct watch {
     const struct dst_case *c;
     const struct want *want;
     struct got *got;               /* [trace.n] */
-    uint64_t shift_ns, digest, n_preempt, tokens_out;
+    uint64_t shift_ns, digest, n_preempt, tokens_out, tokens_kv;
+    uint32_t kv_slots;
     uint64_t n_finished, n_rejected, n_failed, n_censored;
     uint32_t n_gone;
     volatile sig_atomic_t stop;
@@ -29,6 +30,8 @@ static void times_in_order(struct watch *w, const struct replay_done *d)
 {
     bool begun = d->admitted_ns != UINT64_MAX, spoke = d->first_ns != UINT64_MAX;
 
+    if (d->arrive_ns != (uint64_t)w->c->trace.req[d->r->id].arrive_us * 1000)
+        wrong(w, d->r->id, "its arrival is not the trace's");
     if (spoke != (d->r->n_out > 0) || (spoke && !begun))
         wrong(w, d->r->id, "its first token and its number of tokens disagree");
     if ((begun && d->admitted_ns < d->arrive_ns) || (spoke && d->first_ns <= d->admitted_ns) ||
@@ -39,22 +42,26 @@ static void times_in_order(struct watch *w, const struct replay_done *d)
 static void tokens_as_alone(struct watch *w, const struct replay_done *d)
 {
     const struct want *x = &w->want[d->r->id];
+    uint64_t hash = 0;
 
     if (d->r->n_out > x->n) {
         wrong(w, d->r->id, "more tokens than it has alone");
         return;
     }
-    for (uint32_t i = 0; i < d->r->n_out; i++)
+    for (uint32_t i = 0; i < d->r->n_out; hash = hash64(hash, d->tokens[i++]))
         if (d->tokens[i] != x->tok[i]) {
-            err_set(w->e, EXIT_RUN_FAILED, "request %u: token %u of %u differs from running alone (%s)",
-                    d->r->id, i, x->n, w->c->strategy);
+            err_set(w->e, EXIT_RUN_FAILED,
+                    "request %u: token %u of %u differs from running alone (%s)", d->r->id, i, x->n,
+                    w->c->strategy);
             return;
         }
+    if (d->hash != hash)
+        wrong(w, d->r->id, "its hash is not that of its tokens");
 }
 
-static bool may_be_refused(const struct dst_case *c, const struct trace_req *q)
+static bool may_be_refused(const struct watch *w, const struct trace_req *q)
 {
-    return q->n_prompt + q->n_out > c->max_len || c->kv_slots < 2 * c->max_len + 512;
+    return q->n_prompt + q->n_out > w->c->max_len || w->kv_slots < 2 * w->c->max_len + 512;
 }
 
 static void status_is_right(struct watch *w, const struct replay_done *d)
@@ -72,7 +79,7 @@ static void status_is_right(struct watch *w, const struct replay_done *d)
             wrong(w, d->r->id, "failed where it does not fail alone");
     } else if (!strcmp(d->status, "rejected")) {
         w->n_rejected++;
-        if (!may_be_refused(w->c, q))
+        if (!may_be_refused(w, q))
             wrong(w, d->r->id, "refused although it fits");
     } else {
         w->n_censored++;
@@ -95,6 +102,8 @@ static void note(void *self, const struct replay_done *d)
     g->n_out = d->r->n_out;
     w->n_preempt += d->r->n_preempt;
     w->tokens_out += d->r->n_out;
+    if (strcmp(d->status, "rejected"))
+        w->tokens_kv += d->r->n_prompt + d->r->n_out - !strcmp(d->status, "finished");
     status_is_right(w, d);
     times_in_order(w, d);
     tokens_as_alone(w, d);
@@ -129,7 +138,8 @@ static void order_kept(struct watch *w)
     for (uint32_t i = 0; is_one_of(first_come, w->c->strategy) && i < w->c->trace.n; i++) {
         const struct got *g = &w->got[i];
 
-        if (!g->n_left || (!g->n_out && g->admitted_ns == UINT64_MAX && !w->c->stop_after && !w->c->max_ns))
+        if (!g->n_left ||
+            (!g->n_out && g->admitted_ns == UINT64_MAX && !w->c->stop_after && !w->c->max_ns))
             continue;                          /* refused */
         if (g->admitted_ns == UINT64_MAX)
             continue;
@@ -139,25 +149,35 @@ static void order_kept(struct watch *w)
     }
 }
 
-static int sums_agree(struct watch *w, const struct replay_result *r)
+static int sums_agree(struct watch *w, const struct strategy *s, const struct replay_result *r)
 {
     uint64_t gone = w->n_finished + w->n_rejected + w->n_failed + w->n_censored;
 
-    if (r->n_finished != w->n_finished || r->n_rejected != w->n_rejected || r->n_failed != w->n_failed ||
+    if (r->n_finished != w->n_finished || r->n_rejected != w->n_rejected ||
+        r->n_failed != w->n_failed ||
         r->n_finished + r->n_rejected + r->n_failed + r->n_censored != w->c->trace.n ||
         (!r->was_stopped && gone != w->c->trace.n))
-        return err_set(w->e, EXIT_RUN_FAILED, "requests: %llu finished, %llu refused, %llu failed, %llu "
-                       "censored of %u", (unsigned long long)r->n_finished,
-                       (unsigned long long)r->n_rejected, (unsigned long long)r->n_failed,
-                       (unsigned long long)r->n_censored, w->c->trace.n);
+        return err_set(w->e, EXIT_RUN_FAILED,
+                       "requests: %llu finished, %llu refused, %llu failed, %llu "
+                       "censored of %u",
+                       (unsigned long long)r->n_finished, (unsigned long long)r->n_rejected,
+                       (unsigned long long)r->n_failed, (unsigned long long)r->n_censored,
+                       w->c->trace.n);
     if (r->tokens_out != w->tokens_out || r->steps > r->tokens_in || r->preemptions != w->n_preempt)
-        return err_set(w->e, EXIT_RUN_FAILED, "the run counts %llu tokens out, %llu preemptions, %llu steps; "
-                       "its requests %llu and %llu", (unsigned long long)r->tokens_out,
-                       (unsigned long long)r->preemptions, (unsigned long long)r->steps,
-                       (unsigned long long)w->tokens_out, (unsigned long long)w->n_preempt);
-    if (r->peak_slots_held > w->c->kv_slots)
-        return err_set(w->e, EXIT_RUN_FAILED, "more KV slots were held than there are");
-    return 0;
+        return err_set(w->e, EXIT_RUN_FAILED,
+                       "the run counts %llu tokens out, %llu preemptions, %llu steps; "
+                       "its requests %llu and %llu",
+                       (unsigned long long)r->tokens_out, (unsigned long long)r->preemptions,
+                       (unsigned long long)r->steps, (unsigned long long)w->tokens_out,
+                       (unsigned long long)w->n_preempt);
+    if (!r->was_stopped && (s->kv->attach ? r->tokens_in - r->recomputed_tokens > w->tokens_kv
+                                          : r->tokens_in - r->recomputed_tokens != w->tokens_kv))
+        return err_set(w->e, EXIT_RUN_FAILED,
+                       "%llu tokens were run, %llu of them again, and %llu were to run",
+                       (unsigned long long)r->tokens_in, (unsigned long long)r->recomputed_tokens,
+                       (unsigned long long)w->tokens_kv);
+    return r->peak_slots_held > w->kv_slots
+           ? err_set(w->e, EXIT_RUN_FAILED, "more KV slots were held than there are") : 0;
 }
 
 /* ---- one run ---- */
@@ -183,34 +203,46 @@ static struct want *solo(const struct dst_lab *l, const struct dst_case *c, stru
 /* What a run may differ in from the case: the two must come to the same, or to less waiting. */
 struct twist { uint64_t shift_ns; uint32_t poison, kv_slots; };
 
-static int finish_run(struct watch *w, const struct replay_result *res, int rc)
+static int finish_run(struct watch *w, const struct strategy *s, const struct replay_result *res,
+                      int rc)
 {
     if (rc && w->c->faults.fail_at_step && strstr(w->e->text, "planted device failure")) {
         memset(w->e, 0, sizeof *w->e);         /* as it must be */
         return 0;
     }
-    if (rc || w->e->code || sums_agree(w, res))
+    if (rc || w->e->code || sums_agree(w, s, res))
         return -1;
     order_kept(w);
     return w->e->code ? -1 : 0;
 }
 
-static int replay(struct dst_lab *l, const struct strategy *s, struct watch *w, const struct twist *x,
-                  struct replay_result *res)
+static int replay(struct dst_lab *l, const struct strategy *s, struct watch *w,
+                  const struct twist *x, struct replay_result *res)
 {
     const struct dst_case *c = w->c;
     struct kv_pool pool;
     struct replay_conf conf = {
-        .trace = &c->trace, .strategy = s, .model = loaded_get(&l->models, s, w->e), .kv_pool = &pool,
-        .kv_slots = x->kv_slots ? x->kv_slots : c->kv_slots, .host_slots = c->host_slots,
-        .max_len = c->max_len, .max_new = c->max_new, .rate_scale = 1, .seed = c->seed, .stop = &w->stop,
-        .max_ns = c->max_ns ? c->max_ns + x->shift_ns : 0, .check = true, .poison = x->poison,
-        .on_done = note, .on_done_self = w,
+        .trace = &c->trace,
+        .strategy = s,
+        .model = loaded_get(&l->models, s, w->e),
+        .kv_pool = &pool,
+        .kv_slots = w->kv_slots,
+        .host_slots = c->host_slots,
+        .max_len = c->max_len,
+        .max_new = c->max_new,
+        .rate_scale = 1,
+        .seed = c->seed,
+        .stop = &w->stop,
+        .max_ns = c->max_ns ? c->max_ns + x->shift_ns : 0,
+        .check = true,
+        .poison = x->poison,
+        .on_done = note,
+        .on_done_self = w,
     };
     int rc;
 
-    if (!conf.model || dev_kv_open(&l->dev, &pool, l->shape.n_layer, l->shape.n_kv_head, l->shape.head_dim,
-                                   conf.kv_slots + KV_TILE, w->e))
+    if (!conf.model || dev_kv_open(&l->dev, &pool, l->shape.n_layer, l->shape.n_kv_head,
+                                   l->shape.head_dim, conf.kv_slots + KV_TILE, w->e))
         return -1;
     shadow_plant(&l->dev, &c->faults);
     rc = replay_run(&conf, res, w->e);
@@ -218,12 +250,26 @@ static int replay(struct dst_lab *l, const struct strategy *s, struct watch *w, 
     return rc;
 }
 
+static void count_reach(struct dst_lab *l, const struct watch *w, const struct replay_result *res)
+{
+    struct dst_reach *t = &l->reach;
+
+    t->steps += res->steps;
+    t->preemptions += res->preemptions;
+    t->finished += res->n_finished;
+    if (w->n_gone == w->c->trace.n && !res->was_stopped)
+        t->cached += w->tokens_kv - (res->tokens_in - res->recomputed_tokens);
+    t->copies = l->dev.total[OP_COPY].calls;
+    t->swaps = l->dev.total[OP_SWAP].calls;
+}
+
 /* 0, 1: refused knobs, -1. */
-static int one_run(struct dst_lab *l, const struct dst_case *c, const struct twist *x, uint64_t *digest,
-                   struct replay_result *res, struct err *e)
+static int one_run(struct dst_lab *l, const struct dst_case *c, const struct twist *x,
+                   uint64_t *digest, struct replay_result *res, struct err *e)
 {
     struct arena a = { 0 };
-    struct watch w = { .c = c, .shift_ns = x->shift_ns, .e = e };
+    struct watch w = { .c = c, .shift_ns = x->shift_ns, .e = e,
+                       .kv_slots = x->kv_slots ? x->kv_slots : c->kv_slots };
     struct strategy s;
     int rc;
 
@@ -236,12 +282,10 @@ static int one_run(struct dst_lab *l, const struct dst_case *c, const struct twi
     if (rc && e->code == EXIT_USAGE && !w.n_gone)
         rc = 1;
     else
-        rc = finish_run(&w, res, rc);
+        rc = finish_run(&w, &s, res, rc);
     *digest = w.digest;
-    l->steps += res->steps;
-    l->tokens += res->tokens_in;
-    l->preemptions += res->preemptions;
-    l->finished += res->n_finished;
+    if (!rc)
+        count_reach(l, &w, res);
     arena_free(&a);
     return rc;
 }

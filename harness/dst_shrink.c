@@ -1,18 +1,20 @@
-/* dst_shrink.c - delta debugging (Zeller 2002): fewer requests first, then shorter ones, while it fails. */
+/* dst_shrink.c - delta debugging (Zeller 2002): fewer requests first, then shorter ones, while it
+ * fails. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "harness/dst.h"
 
-enum { PATIENCE_S = 10, MOST_TRIES = 3000 };
+enum { PATIENCE_S = 5, MOST_TRIES = 3000, MOST_S = 40 };
 
 int dst_check_apart(struct dst_lab *l, const struct dst_case *c, struct err *e)
 {
-    struct err *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                              -1, 0);
+    struct err *shared =
+        mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int status = 0, rc;
     pid_t child;
 
@@ -33,13 +35,14 @@ int dst_check_apart(struct dst_lab *l, const struct dst_case *c, struct err *e)
     return rc;
 }
 
-struct shrinker { struct dst_lab *l; struct dst_case *c; int tries; };
+struct shrinker { struct dst_lab *l; struct dst_case *c; int tries; time_t from; };
 
 static bool fails(struct shrinker *s)
 {
     struct err e = { 0 };
 
-    return s->tries++ < MOST_TRIES && dst_check_apart(s->l, s->c, &e);
+    return s->tries++ < MOST_TRIES && time(NULL) - s->from < MOST_S &&
+           dst_check_apart(s->l, s->c, &e);
 }
 
 static bool without(struct shrinker *s, uint32_t from, uint32_t n)
@@ -125,7 +128,7 @@ static bool earlier(struct shrinker *s)
 
 int dst_shrink(struct dst_lab *l, struct dst_case *c)
 {
-    struct shrinker s = { l, c, 0 };
+    struct shrinker s = { l, c, 0, time(NULL) };
     bool any = true;
 
     for (enum relation was = c->relation; was; was = REL_NONE) {
@@ -133,7 +136,7 @@ int dst_shrink(struct dst_lab *l, struct dst_case *c)
         if (!fails(&s))
             c->relation = was;
     }
-    while (any && s.tries < MOST_TRIES) {
+    while (any && s.tries < MOST_TRIES && time(NULL) - s.from < MOST_S) {
         any = fewer(&s);
         any |= shorter(&s);
         any |= earlier(&s);

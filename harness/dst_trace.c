@@ -1,5 +1,5 @@
-/* dst_trace.c - small workloads of every shape: bursts, equal times, one-token prompts, shared prefixes,
- * sessions that grow, tenants, priorities, requests that are too long. */
+/* dst_trace.c - small workloads of every shape: bursts, equal times, one-token prompts, shared
+ * prefixes, sessions that grow, tenants, priorities, requests that are too long. */
 #include <math.h>
 #include <string.h>
 
@@ -33,16 +33,22 @@ static uint32_t draw_length(enum lengths kind, uint32_t most, struct rng *r)
         return 1;
     if (kind == LEN_SHORT)
         return 1 + (uint32_t)rng_below(r, most < 8 ? most : 8);
-    return kind == LEN_LONG ? most - (uint32_t)rng_below(r, most / 2 + 1) : 1 + (uint32_t)rng_below(r, most);
+    return kind == LEN_LONG ? most - (uint32_t)rng_below(r, most / 2 + 1)
+                            : 1 + (uint32_t)rng_below(r, most);
 }
 
 static struct shape draw_shape(uint32_t max_len, struct rng *r)
 {
     struct shape s = {
-        .arrivals = (enum arrivals)rng_below(r, ARRIVALS_N), .prompt = (enum lengths)rng_below(r, LEN_N),
-        .out = (enum lengths)rng_below(r, LEN_N), .sharing = (enum sharing)rng_below(r, SHARE_N),
-        .gap_us = below_log(r, 50000), .burst = 1 + below_log(r, 12), .families = 1 + rng_below(r, 4),
-        .tenants = !rng_below(r, 3), .priorities = !rng_below(r, 3),
+        .arrivals = (enum arrivals)rng_below(r, ARRIVALS_N),
+        .prompt = (enum lengths)rng_below(r, LEN_N),
+        .out = (enum lengths)rng_below(r, LEN_N),
+        .sharing = (enum sharing)rng_below(r, SHARE_N),
+        .gap_us = below_log(r, 50000),
+        .burst = 1 + below_log(r, 12),
+        .families = 1 + rng_below(r, 4),
+        .tenants = !rng_below(r, 3),
+        .priorities = !rng_below(r, 3),
     };
 
     s.max_out = 1 + (uint32_t)rng_below(r, max_len / 2);
@@ -82,7 +88,8 @@ static void put_blocks(struct trace *t, uint32_t i, uint64_t family, uint32_t co
 }
 
 /* A later turn holds the earlier one's prompt, room for its answer, and something new. */
-static void put_turn(struct trace *t, uint32_t i, uint64_t family, uint32_t max_prompt, struct rng *r)
+static void put_turn(struct trace *t, uint32_t i, uint64_t family, uint32_t max_prompt,
+                     struct rng *r)
 {
     struct trace_req *q = &t->req[i];
     struct trace_more *m = more_of(t, q);
@@ -109,7 +116,7 @@ static void share(struct trace *t, const struct shape *s, uint32_t i, struct rng
         put_blocks(t, i, family, (uint32_t)rng_below(r, q->n_prompt / t->block_tokens + 2));
     if (s->sharing == SHARE_SESSION)
         put_turn(t, i, family, s->max_prompt, r);
-    if (s->sharing == SHARE_ALL) {             /* many equal prompts: their last block is shared in part */
+    if (s->sharing == SHARE_ALL) { /* many equal prompts: their last block is shared in part */
         if (i && rng_below(r, 3))
             q->n_prompt = t->req[i - 1].n_prompt;
         put_blocks(t, i, family, UINT32_MAX);
@@ -130,7 +137,8 @@ void dst_draw_trace(struct trace *t, uint32_t max_len, struct rng *r)
     uint64_t now = 0;
 
     memset(t, 0, sizeof *t);
-    t->block_tokens = s.sharing == SHARE_NONE || s.sharing == SHARE_GROUP ? 0 : 1u << rng_below(r, 6);
+    t->block_tokens =
+        s.sharing == SHARE_NONE || s.sharing == SHARE_GROUP ? 0 : 1u << rng_below(r, 6);
     t->block_tail_partial = true;
     t->n = (uint32_t)below_log(r, 40);
     t->req = ARENA_NEW(&t->arena, struct trace_req, t->n);

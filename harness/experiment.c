@@ -10,133 +10,38 @@
 #include <unistd.h>
 
 #include "base/home.h"
-#include "base/params.h"
+#include "harness/experiment_spec.h"
 #include "harness/figures.h"
 #include "harness/sweep.h"
 #include "results/db.h"
 
-struct part {
-    const char *name, *kv, *max_new, *log, *profile, *model, *shared;
-    json_t *trace, *rates, *strategies;
-    double small, slo_ttft, slo_tpot;
-    int max_len, limit;
-};
-struct spec {
-    json_t *root;
-    const char *name, *question, *source, *model, *profile;
-    double small;
-    struct part part[EXPERIMENT_PARTS];
-    size_t n;
-};
 struct label { int64_t experiment; int place; char part[64], strategy[160], text[64]; };
 struct job {
     const struct experiment_conf *c;
     struct experiment_result *r;
-    struct spec spec;
+    struct experiment_spec spec;
     char from[4096], db[1200];
     struct label *label;               /* [n_label], from malloc */
     size_t n_label;
     struct err *e;
 };
 
-/* ---- sweep.json ---- */
-
-static int read_part(struct part *p, json_t *o, const struct spec *s, const char *path, struct err *e)
-{
-    json_error_t je;
-
-    *p = (struct part){ .max_new = "", .log = "request", .profile = s->profile, .model = s->model,
-                        .small = s->small };
-    if (json_unpack_ex(o, &je, JSON_STRICT, "{s:s, s?o, s?s, s?o, s:o, s:s, s:i, s?s, s?s, s?s, s?s, "
-                       "s?i, s?F, s?F, s?F}", "name", &p->name, "trace", &p->trace, "shared", &p->shared,
-                       "rates", &p->rates, "strategies", &p->strategies, "kv", &p->kv, "max_len",
-                       &p->max_len, "max_new", &p->max_new, "log", &p->log, "profile", &p->profile,
-                       "model", &p->model, "limit", &p->limit, "small", &p->small, "slo_ttft_ms",
-                       &p->slo_ttft, "slo_tpot_ms", &p->slo_tpot))
-        return err_set(e, EXIT_USAGE, "%s: part: %s", path, je.text);
-    if (!p->trace == !p->shared)
-        return err_set(e, EXIT_USAGE, "%s: part %s: expected one of 'trace' and 'shared'", path, p->name);
-    if (!json_is_object(p->strategies) || !json_object_size(p->strategies))
-        return err_set(e, EXIT_USAGE, "%s: part %s: field 'strategies': expected labels with one strategy "
-                       "text each", path, p->name);
-    if (!(p->small > 0) || p->small > 1)
-        return err_set(e, EXIT_USAGE, "%s: part %s: field 'small': expected a share in (0, 1]", path,
-                       p->name);
-    return 0;
-}
-
-static int read_spec(struct spec *s, const char *path, struct err *e)
-{
-    const char *schema = "";
-    json_t *parts = NULL, *o;
-    json_error_t je;
-    size_t i;
-
-    s->root = json_load_file(path, JSON_REJECT_DUPLICATES, &je);
-    if (!s->root)
-        return err_set(e, EXIT_USAGE, "%s: line %d: %s", path, je.line, je.text);
-    if (json_unpack_ex(s->root, &je, JSON_STRICT, "{s:s, s:s, s:s, s:s, s:s, s:s, s:F, s:o}", "schema",
-                       &schema, "name", &s->name, "question", &s->question, "source", &s->source,
-                       "model", &s->model, "profile", &s->profile, "small", &s->small, "parts", &parts))
-        return err_set(e, EXIT_USAGE, "%s: %s", path, je.text);
-    if (strcmp(schema, "experiment/1"))
-        return err_set(e, EXIT_USAGE, "%s: field 'schema': '%s'; expected 'experiment/1'", path, schema);
-    if (!json_is_array(parts) || !json_array_size(parts) || json_array_size(parts) > EXPERIMENT_PARTS)
-        return err_set(e, EXIT_USAGE, "%s: field 'parts': expected a list of 1 to %d", path,
-                       EXPERIMENT_PARTS);
-    json_array_foreach(parts, i, o)
-        if (read_part(&s->part[s->n++], o, s, path, e))
-            return -1;
-    return 0;
-}
-
-/* results/NAME, or a path. An unknown name is refused with the nearest. */
-static int find(const char *name, char *from, size_t n, struct err *e)
-{
-    enum { MAX = 64 };
-    char *all[MAX], path[4200];
-    const char *list[MAX], *near;
-    size_t count, k = 0;
-
-    snprintf(from, n, strchr(name, '/') ? "%s" : "%s/results/%s", strchr(name, '/') ? name : home_dir(),
-             name);
-    snprintf(path, sizeof path, "%s/sweep.json", from);
-    if (access(path, R_OK) == 0)
-        return 0;
-    count = home_list("results", "", all, MAX);
-    for (size_t i = 0; i < count; i++) {
-        snprintf(path, sizeof path, "%s/results/%s/sweep.json", home_dir(), all[i]);
-        if (access(path, R_OK) == 0)
-            list[k++] = all[i];
-    }
-    near = nearest_name(name, list, k);
-    for (size_t i = 0; !near && i < k; i++)        /* "01" and "memory" are near enough */
-        if (strstr(list[i], name))
-            near = list[i];
-    err_set(e, EXIT_USAGE, "unknown experiment '%s': no results/%s/sweep.json; %s%s%s", name, name,
-            near ? "did you mean '" : "'servelab experiment --help' shows where they are",
-            near ? near : "", near ? "'?" : "");
-    while (count)
-        free(all[--count]);
-    return -1;
-}
-
 /* ---- one part ---- */
 
-static int rates(struct sweep_conf *c, const struct part *p, struct err *e)
+static int rates(struct sweep_conf *c, const struct experiment_part *p, bool is_small, struct err *e)
 {
-    json_t *v;
+    json_t *list = is_small && p->small_rates ? p->small_rates : p->rates, *v;
     size_t i;
 
     c->rate[0] = 1;
     c->n_rate = 1;
-    if (!p->rates)
+    if (!list)
         return 0;
-    if (!json_is_array(p->rates) || !json_array_size(p->rates) || json_array_size(p->rates) > RATES_MAX)
+    if (!json_is_array(list) || !json_array_size(list) || json_array_size(list) > RATES_MAX)
         return err_set(e, EXIT_USAGE, "part %s: field 'rates': expected 1 to %d numbers", p->name,
                        RATES_MAX);
-    c->n_rate = json_array_size(p->rates);
-    json_array_foreach(p->rates, i, v) {
+    c->n_rate = json_array_size(list);
+    json_array_foreach(list, i, v) {
         c->rate[i] = json_number_value(v);
         if (!(c->rate[i] > 0))
             return err_set(e, EXIT_USAGE, "part %s: rates[%zu]: expected a number above 0", p->name, i);
@@ -144,7 +49,7 @@ static int rates(struct sweep_conf *c, const struct part *p, struct err *e)
     return 0;
 }
 
-static int strategies(struct job *j, struct sweep_conf *c, const struct part *p)
+static int strategies(struct job *j, struct sweep_conf *c, const struct experiment_part *p)
 {
     const char *label;
     json_t *v;
@@ -174,7 +79,7 @@ static int strategies(struct job *j, struct sweep_conf *c, const struct part *p)
 }
 
 /* The trace of a part as a file. 1: it is not here, and r->skipped says which. */
-static int trace_file(struct job *j, const struct part *p, char *path, size_t n)
+static int trace_file(struct job *j, const struct experiment_part *p, char *path, size_t n)
 {
     double scale = j->c->is_small ? p->small : 1;
     struct trace t;
@@ -195,7 +100,7 @@ static int trace_file(struct job *j, const struct part *p, char *path, size_t n)
     return rc;
 }
 
-static int fill(struct job *j, const struct part *p, struct sweep_conf *c)
+static int fill(struct job *j, const struct experiment_part *p, struct sweep_conf *c)
 {
     bool exact = !strcmp(p->max_new, "exact");
     int64_t v = 0;
@@ -224,10 +129,10 @@ static int fill(struct job *j, const struct part *p, struct sweep_conf *c)
         return err_set(j->e, EXIT_USAGE, "part %s: field 'max_new': '%s'; expected a number or 'exact'",
                        p->name, p->max_new);
     c->max_new = (uint32_t)v;
-    return c->device && !rates(c, p, j->e) && !strategies(j, c, p) ? 0 : -1;
+    return c->device && !rates(c, p, j->c->is_small, j->e) && !strategies(j, c, p) ? 0 : -1;
 }
 
-static int run_part(struct job *j, const struct part *p)
+static int run_part(struct job *j, const struct experiment_part *p)
 {
     struct sweep_conf *c = calloc(1, sizeof *c);
     struct sweep_result r = { 0 };
@@ -380,10 +285,10 @@ static int prepare(struct job *j)
     const struct experiment_conf *c = j->c;
     char path[4200];
 
-    if (find(c->name, j->from, sizeof j->from, j->e))
+    if (experiment_find(c->name, j->from, sizeof j->from, j->e))
         return -1;
     snprintf(path, sizeof path, "%s/sweep.json", j->from);
-    if (read_spec(&j->spec, path, j->e))
+    if (experiment_spec_read(&j->spec, path, j->e))
         return -1;
     if (c->dir)
         snprintf(j->r->dir, sizeof j->r->dir, "%s", c->dir);
@@ -407,7 +312,8 @@ int experiment_run(const struct experiment_conf *c, struct experiment_result *r,
     *j = (struct job){ .c = c, .r = r, .e = e };
     rc = prepare(j);
     for (size_t i = 0; !rc && i < j->spec.n; i++)
-        rc = run_part(j, &j->spec.part[i]);
+        if (!c->is_small || j->spec.part[i].small > 0)
+            rc = run_part(j, &j->spec.part[i]);
     if (!rc)
         rc = look(j);
     json_decref(j->spec.root);

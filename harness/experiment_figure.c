@@ -14,7 +14,7 @@
 #include "harness/figures.h"
 #include "build/gen/version.h"
 
-static int write_script(FILE *gp, const char *draw, const char *style, const char *caption)
+static void write_script(FILE *gp, const char *draw, const char *caption)
 {
     char title[160] = "", safe[160];
     const char *at = strstr(draw, "# title: ");
@@ -28,8 +28,6 @@ static int write_script(FILE *gp, const char *draw, const char *style, const cha
             "gnuplot -e \"FORMAT='png'\" figure.gp\n"
             "NAME = 'figure'; DATA = 'figure.tsv'; W = %d; H = %d\nTITLE = '%s'\n"
             "CAPTION = 'servelab %s, %s'\n", w, h, safe, SERVELAB_VERSION, caption);
-    (void)style;
-    return 0;
 }
 
 static int write_pair(sqlite3 *db, const char *db_path, const char *to, char *text[3],
@@ -49,7 +47,7 @@ static int write_pair(sqlite3 *db, const char *db_path, const char *to, char *te
         fclose(tsv);
         return err_set(e, EXIT_IO, "%s: cannot be written: %s", path, strerror(errno));
     }
-    write_script(gp, text[1], text[2], caption);
+    write_script(gp, text[1], caption);
     rows = figure_data(&s, text[0], &a, tsv, gp, e);
     fprintf(gp, "\n%s\n%s", text[2], text[1]);
     bad = ferror(tsv) || ferror(gp);

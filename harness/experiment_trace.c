@@ -1,8 +1,9 @@
 /* experiment_trace.c - traces of experiments, made from a few numbers that stand in sweep.json.
  *
  * Each client is a Poisson process with its own lengths; the clients' requests are merged by arrival. A draw
- * that is longer than the client allows is drawn again, as papers cut their data sets. What must stay true:
- * a client's requests depend on the seed and its place in the list only. */
+ * that is longer than the client allows is drawn again, as papers cut their data sets. A tenant's requests are
+ * called TENANT-0, TENANT-1 ..., since the store keeps ids and not tenants. What must stay true: a client's
+ * requests depend on the seed and its place in the list only. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +105,7 @@ static int add_client(struct trace *t, const struct client *c, uint64_t seed, st
         at += -log(1 - rng_unit(&r)) * 1e6 / c->rate;
         q->arrive_us = (int64_t)at;
         q->more = more;
+        q->id = c->tenant ? arena_fmt(&t->arena, "%s-%u", c->tenant, i) : NULL;
         for (int tries = 0; tries < 1000; tries++) {
             q->n_prompt = draw(&c->prompt, &r);
             q->n_out = draw(&c->output, &r);

@@ -29,7 +29,7 @@ static void usage(FILE *f, size_t n)
             "usage: servelab VERB [options]      'servelab VERB --help' explains one\n\n",
             SERVELAB_VERSION);
     for (size_t i = 0; i < n; i++)
-        fprintf(f, "  %-8s %s\n", by_rank[i]->name, by_rank[i]->about);
+        fprintf(f, "  %-10s %s\n", by_rank[i]->name, by_rank[i]->about);
     fprintf(f, "\nexample: servelab run --trace chat.json --device sim\n"
             "exit status: 0 fine, 1 a run failed, 2 wrong usage or bad input, 3 measured but invalid,\n"
             "             74 cannot write, 130 interrupted\n");

@@ -7,41 +7,108 @@
 #include <unistd.h>
 
 #include "base/home.h"
+#include "base/params.h"
 
-static int text_field(const char *path, json_t *root, const char *key, char *out, size_t n,
-                      struct err *e)
+struct text { const char *key; char *out; size_t size; bool optional; };
+
+static int text_field(const char *path, json_t *root, const struct text *t, struct err *e)
 {
-    json_t *v = json_object_get(root, key);
+    json_t *v = json_object_get(root, t->key);
 
-    if (!json_is_string(v) || (size_t)snprintf(out, n, "%s", json_string_value(v)) >= n)
+    if (!v && t->optional)
+        return 0;
+    if (!json_is_string(v) || !json_string_length(v) ||
+        (size_t)snprintf(t->out, t->size, "%s", json_string_value(v)) >= t->size)
         return err_set(e, EXIT_USAGE, "%s: field '%s': expected text shorter than %zu bytes", path,
-                       key, n);
+                       t->key, t->size);
     return 0;
 }
 
-static int read_preset(struct preset *p, const char *path, json_t *root, struct err *e)
+static int read_year(struct preset *p, const char *path, json_t *root, struct err *e)
+{
+    json_t *v = json_object_get(root, "year");
+
+    if (!v)
+        return 0;
+    if (!json_is_integer(v) || json_integer_value(v) < 1990 || json_integer_value(v) > 2100)
+        return err_set(e, EXIT_USAGE, "%s: field 'year': expected a whole number from 1990 to 2100", path);
+    p->year = (int)json_integer_value(v);
+    return 0;
+}
+
+/* An engine's preset has all of its fields, another none of them: half a source is no source. */
+static int engine_is_whole(const struct preset *p, const char *path, struct err *e)
+{
+    const struct { const char *key; bool given; } field[] = {
+        { "engine", *p->engine }, { "version", *p->version }, { "year", p->year },
+        { "engine_command", *p->engine_command }, { "differs", *p->differs },
+    };
+
+    for (size_t i = 1; i < sizeof field / sizeof *field; i++)
+        if (field[i].given != field[0].given)
+            return err_set(e, EXIT_USAGE, "%s: field '%s' is missing: engine, version, year, engine_command "
+                           "and differs go together", path, field[field[0].given ? i : 0].key);
+    if (*p->engine && p->n != 1)
+        return err_set(e, EXIT_USAGE, "%s: field 'strategies': an engine's preset is one strategy, not %zu",
+                       path, p->n);
+    return 0;
+}
+
+static int known_keys(const char *path, json_t *root, struct err *e)
+{
+    static const char *const keys[] = { "schema", "name", "about", "source", "engine", "version", "year",
+                                        "engine_command", "differs", "strategies" };
+    const char *key;
+    json_t *v;
+
+    json_object_foreach(root, key, v) {
+        size_t i = 0, n = sizeof keys / sizeof *keys;
+        const char *near = nearest_name(key, keys, n);
+
+        while (i < n && strcmp(key, keys[i]))
+            i++;
+        if (i == n)
+            return err_set(e, EXIT_USAGE, "%s: unknown field '%s'%s%s%s", path, key,
+                           near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    }
+    return 0;
+}
+
+static int read_strategies(struct preset *p, const char *path, json_t *root, struct err *e)
 {
     json_t *list = json_object_get(root, "strategies"), *v;
-    char schema[32];
     size_t i;
 
-    if (text_field(path, root, "schema", schema, sizeof schema, e) ||
-        text_field(path, root, "name", p->name, sizeof p->name, e) ||
-        text_field(path, root, "about", p->about, sizeof p->about, e) ||
-        text_field(path, root, "source", p->source, sizeof p->source, e))
-        return -1;
-    if (strcmp(schema, "preset/1"))
-        return err_set(e, EXIT_USAGE, "%s: field 'schema': '%s'; expected 'preset/1'", path, schema);
-    if (!json_is_array(list) || !json_array_size(list) || json_array_size(list) > STRATEGIES_MAX ||
-        json_object_size(root) != 5)
-        return err_set(e, EXIT_USAGE, "%s: expected the fields schema, name, about, source and "
-                       "strategies, a list of 1 to %d strategy texts", path, STRATEGIES_MAX);
+    if (!json_is_array(list) || !json_array_size(list) || json_array_size(list) > STRATEGIES_MAX)
+        return err_set(e, EXIT_USAGE, "%s: field 'strategies': expected a list of 1 to %d strategy texts",
+                       path, STRATEGIES_MAX);
     json_array_foreach(list, i, v) {
         if (!json_is_string(v) || json_string_length(v) >= sizeof p->strategy[0])
             return err_set(e, EXIT_USAGE, "%s: strategies[%zu]: expected a strategy text", path, i);
         strcpy(p->strategy[p->n++], json_string_value(v));
     }
     return 0;
+}
+
+static int read_preset(struct preset *p, const char *path, json_t *root, struct err *e)
+{
+    char schema[32];
+    const struct text texts[] = {
+        { "schema", schema, sizeof schema, false }, { "name", p->name, sizeof p->name, false },
+        { "about", p->about, sizeof p->about, false }, { "source", p->source, sizeof p->source, false },
+        { "engine", p->engine, sizeof p->engine, true }, { "version", p->version, sizeof p->version, true },
+        { "engine_command", p->engine_command, sizeof p->engine_command, true },
+        { "differs", p->differs, sizeof p->differs, true },
+    };
+
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (text_field(path, root, &texts[i], e))
+            return -1;
+    if (strcmp(schema, "preset/1"))
+        return err_set(e, EXIT_USAGE, "%s: field 'schema': '%s'; expected 'preset/1'", path, schema);
+    if (known_keys(path, root, e) || read_year(p, path, root, e) || read_strategies(p, path, root, e))
+        return -1;
+    return engine_is_whole(p, path, e);
 }
 
 int preset_load(struct preset *p, const char *path, struct err *e)

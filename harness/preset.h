@@ -1,4 +1,7 @@
-/* preset.h - named strategies: strategies/presets/NAME.json stands for one or several strategy texts. */
+/* preset.h - named strategies: strategies/presets/NAME.json stands for one or several strategy texts.
+ *
+ * A preset of an engine says which one, which version or year, the command line that it corresponds to and
+ * what it does not reproduce; a list of strategies (default, memory, precision) has only the first fields. */
 #ifndef HARNESS_PRESET_H
 #define HARNESS_PRESET_H
 
@@ -7,7 +10,11 @@
 enum { STRATEGIES_MAX = 128 };
 
 struct preset {
-    char name[64], about[256], source[256];
+    char name[64], about[400], source[400];
+    char engine[64], version[64];      /* "": no engine */
+    int year;                          /* 0: none */
+    char engine_command[400];          /* of the real engine, or what stands for it */
+    char differs[800];                 /* what this preset does not reproduce */
     char strategy[STRATEGIES_MAX][160];
     size_t n;
 };

@@ -436,8 +436,8 @@ static int one_turn(struct loop *p, bool *over)
         return -1;
     if (!p->plan.n && p->check && check_idle(&p->sched, &p->plan, p->now_ns, p->e))
         return -1;
-    if (!p->plan.n)
-        return wait_for_work(p);
+    if (!p->plan.n)                            /* what the plan moved all the same is moved now */
+        return mover_run(&p->mover, &p->kv, p->e) ? -1 : wait_for_work(p);
     if (run_step(p, from))
         return -1;
     return p->check ? check_step(&p->checker, &p->sched, &p->kv, p->active, p->n_active,
@@ -529,6 +529,8 @@ int replay_run(const struct replay_conf *c, struct replay_result *res, struct er
     if (!rc && !p.n_active && (p.kv.ops->count(&p.kv).blocks_used || p.kv.holder))
         rc = err_set(e, EXIT_RUN_FAILED, "memory manager %s: %u blocks are still used after the last "
                      "request left", p.kv.ops->name, p.kv.ops->count(&p.kv).blocks_used);
+    if (!rc && !p.n_active && p.check)
+        rc = check_drained(&p.kv, &p.arena, e);
     close_loop(&p);
     return rc;
 }

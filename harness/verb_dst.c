@@ -1,4 +1,5 @@
-/* verb_dst.c - many seeds, several processes; a seed that fails is shrunk and printed with its command. */
+/* verb_dst.c - many seeds, several processes; a seed that fails is shrunk and printed with its
+ * command. */
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,10 +19,14 @@ extern const struct verb verb_dst;
 static const char help[] =
     "usage: servelab dst [--seeds A:B] [--minutes M] [--jobs N] [--only NAME] [--all] [--json]\n"
     "       servelab dst --seed N -v\n\n"
-    "Each seed draws a strategy with knobs, memory, limits, faults and a workload, and runs them on the\n"
-    "shadow device, where a wrong KV block changes tokens. Checked at every step: conservation of requests\n"
-    "and of KV slots, limits, copy-on-write, progress, no idle server while work waits. At the end: every\n"
-    "request's tokens are those it has alone; for some seeds also that a second run is equal, that later\n"
+    "Each seed draws a strategy with knobs, memory, limits, faults and a workload, and runs them "
+    "on the\n"
+    "shadow device, where a wrong KV block changes tokens. Checked at every step: conservation of "
+    "requests\n"
+    "and of KV slots, limits, copy-on-write, progress, no idle server while work waits. At the "
+    "end: every\n"
+    "request's tokens are those it has alone; for some seeds also that a second run is equal, that "
+    "later\n"
     "arrivals only shift, that ample memory never preempts.\n\n"
     "  --seeds A:B    from A up to but without B (default 0:2000)    --seed N  this one\n"
     "  --minutes M    from A on until the time is over\n"
@@ -30,7 +35,8 @@ static const char help[] =
     "  --all          go on after a failure, and list all\n"
     "  -v, --verbose  print the case before it is run, and shrink it when it fails\n"
     "  --json         one object on standard output\n\n"
-    "A failure prints the seed, the command that shows it again and the smallest workload found that still\n"
+    "A failure prints the seed, the command that shows it again and the smallest workload found "
+    "that still\n"
     "fails; exit status 1.\n\n"
     "example: servelab dst --seeds 0:10000 --only paged\n";
 
@@ -40,12 +46,15 @@ static const struct option options[] = {
     { "verbose", 0, NULL, 'v' }, { "json", 0, NULL, 'J' }, { 0 },
 };
 
-enum { JOBS_MAX = 64, FAILURES_MAX = 64, SEED_PATIENCE_S = 20 };
+enum { JOBS_MAX = 64, FAILURES_MAX = 64, SEED_PATIENCE_S = 10 };
 struct failure { uint64_t seed; char strategy[256], text[400]; };
-struct job { volatile uint64_t seed; uint64_t n_run, n_refused, steps, preemptions;
-             uint32_t n_failure;
+struct job { volatile uint64_t seed; uint64_t n_run, n_refused; uint32_t n_failure;
+             struct dst_reach reach;
              struct failure failure[FAILURES_MAX]; };
-struct board { volatile sig_atomic_t stop; struct job job[JOBS_MAX]; };   /* shared by the processes */
+struct board {
+    volatile sig_atomic_t stop;
+    struct job job[JOBS_MAX];
+}; /* shared by the processes */
 
 struct args {
     uint64_t from, to;
@@ -113,8 +122,7 @@ static int share(struct args *a, long index, uint64_t from)
     else
         for (j->seed = from; goes_on(a, j->seed); j->seed += (uint64_t)a->jobs)
             run_seed(a, j, &l);
-    j->steps += l.steps;
-    j->preemptions += l.preemptions;
+    j->reach = l.reach;
     dst_close(&l);
     return 0;
 }
@@ -134,8 +142,10 @@ static void died(struct args *a, long index, int status)
     struct job *j = &a->board->job[index];
     char text[80];
 
-    snprintf(text, sizeof text, WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "hangs (%d s)"
-             : "the process died (status %d)", WTERMSIG(status) == SIGALRM ? SEED_PATIENCE_S : status);
+    snprintf(text, sizeof text,
+             WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "hangs (%d s)"
+                                                                : "the process died (status %d)",
+             WTERMSIG(status) == SIGALRM ? SEED_PATIENCE_S : status);
     j->n_run++;
     failed(a, j, NULL, text);
 }
@@ -177,8 +187,9 @@ static int show(struct args *a, uint64_t seed, struct err *e)
     fflush(stdout);
     rc = dst_check_apart(&l, &c, &why);
     if (rc) {
-        printf("seed %llu fails: %s\nagain:    servelab dst --seed %llu -v%s%s\n", (unsigned long long)seed,
-               why.text, (unsigned long long)seed, a->only ? " --only " : "", a->only ? a->only : "");
+        printf("seed %llu fails: %s\nagain:    servelab dst --seed %llu -v%s%s\n",
+               (unsigned long long)seed, why.text, (unsigned long long)seed,
+               a->only ? " --only " : "", a->only ? a->only : "");
         fflush(stdout);
         int tries = dst_shrink(&l, &c);
 
@@ -202,8 +213,8 @@ static void print_json(const struct args *a, uint64_t n, uint64_t refused, doubl
             json_array_append_new(list, json_pack("{s:I, s:s, s:s}", "seed", (json_int_t)f->seed,
                                                   "strategy", f->strategy, "reason", f->text));
         }
-    o = json_pack("{s:I, s:I, s:I, s:f, s:f, s:o}", "from", (json_int_t)a->from, "seeds", (json_int_t)n,
-                  "refused", (json_int_t)refused, "seconds", s, "seeds_per_minute",
+    o = json_pack("{s:I, s:I, s:I, s:f, s:f, s:o}", "from", (json_int_t)a->from, "seeds",
+                  (json_int_t)n, "refused", (json_int_t)refused, "seconds", s, "seeds_per_minute",
                   s > 0 ? (double)n * 60 / s : 0.0, "failures", list);
     json_dumpf(o, stdout, JSON_INDENT(1));
     putchar('\n');
@@ -221,18 +232,28 @@ static const struct failure *first_failure(const struct args *a)
     return best;
 }
 
+static void add_reach(struct dst_reach *t, const struct dst_reach *x)
+{
+    t->steps += x->steps;
+    t->preemptions += x->preemptions;
+    t->finished += x->finished;
+    t->cached += x->cached;
+    t->copies += x->copies;
+    t->swaps += x->swaps;
+}
+
 static int report(struct args *a, struct err *e)
 {
     double s = seconds() - a->start_s;
     const struct failure *first = first_failure(a);
-    uint64_t n = 0, refused = 0, n_failure = 0, steps = 0, preemptions = 0;
+    uint64_t n = 0, refused = 0, n_failure = 0;
+    struct dst_reach t = { 0 };
 
     for (long i = 0; i < a->jobs; i++) {
         n += a->board->job[i].n_run;
         refused += a->board->job[i].n_refused;
         n_failure += a->board->job[i].n_failure;
-        steps += a->board->job[i].steps;
-        preemptions += a->board->job[i].preemptions;
+        add_reach(&t, &a->board->job[i].reach);
     }
     if (a->json) {
         print_json(a, n, refused, s);
@@ -242,10 +263,17 @@ static int report(struct args *a, struct err *e)
         for (uint32_t k = 0; k < a->board->job[i].n_failure; k++)
             printf("seed %llu: %s: %s\n", (unsigned long long)a->board->job[i].failure[k].seed,
                    a->board->job[i].failure[k].strategy, a->board->job[i].failure[k].text);
-    printf("%llu seeds from %llu in %.1f s (%.0f a minute), %llu steps, %llu preemptions; %llu seeds "
-           "failed, %llu have knobs that the strategy refuses\n", (unsigned long long)n,
-           (unsigned long long)a->from, s, s > 0 ? (double)n * 60 / s : 0, (unsigned long long)steps,
-           (unsigned long long)preemptions, (unsigned long long)n_failure, (unsigned long long)refused);
+    printf("%llu seeds from %llu in %.1f s (%.0f a minute): %llu failed, %llu with knobs that the "
+           "strategy "
+           "refuses\n",
+           (unsigned long long)n, (unsigned long long)a->from, s, s > 0 ? (double)n * 60 / s : 0,
+           (unsigned long long)n_failure, (unsigned long long)refused);
+    printf("%llu steps, %llu requests finished, %llu preemptions, %llu tokens from caches, %llu "
+           "steps with "
+           "copies, %llu with swaps\n",
+           (unsigned long long)t.steps, (unsigned long long)t.finished,
+           (unsigned long long)t.preemptions, (unsigned long long)t.cached,
+           (unsigned long long)t.copies, (unsigned long long)t.swaps);
     if (!first)
         return 0;
     return show(a, first->seed, e) < 0 ? -1 : EXIT_RUN_FAILED;
@@ -274,11 +302,13 @@ static int set_number(struct args *a, int opt, struct err *e)
     a->from = strtoull(optarg, &end, 10);
     if (opt == 'n') {
         a->is_single = true;
-        return *end || end == optarg || *optarg == '-' ? wrong("seed", optarg, "a whole number", e) : 0;
+        return *end || end == optarg || *optarg == '-' ? wrong("seed", optarg, "a whole number", e)
+                                                       : 0;
     }
     if (*end == ':')
         a->to = strtoull(end + 1, &end, 10);
-    return *end || *optarg == '-' || a->to <= a->from ? wrong("seeds", optarg, "A:B with A < B", e) : 0;
+    return *end || *optarg == '-' || a->to <= a->from ? wrong("seeds", optarg, "A:B with A < B", e)
+                                                      : 0;
 }
 
 static int parse(struct args *a, int argc, char **argv, bool *done, struct err *e)
@@ -300,7 +330,8 @@ static int parse(struct args *a, int argc, char **argv, bool *done, struct err *
             return -1;
     }
     if (!*done && optind < argc)
-        return err_set(e, EXIT_USAGE, "dst: '%s' is unexpected; 'servelab dst --help' explains", argv[optind]);
+        return err_set(e, EXIT_USAGE, "dst: '%s' is unexpected; 'servelab dst --help' explains",
+                       argv[optind]);
     return 0;
 }
 
@@ -327,7 +358,8 @@ static int run(int argc, char **argv, struct err *e)
             printf("seed %llu holds\n", (unsigned long long)a.from);
         return rc;
     }
-    a.board = mmap(NULL, sizeof *a.board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    a.board =
+        mmap(NULL, sizeof *a.board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (a.board == MAP_FAILED)
         return err_set(e, EXIT_RUN_FAILED, "out of memory");
     fflush(stdout);

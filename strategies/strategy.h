@@ -144,8 +144,9 @@ struct kv_ops {
     int  (*open)(struct kv *kv, struct arena *a, struct err *e);
     /* NULL when a sequence of n_tok tokens could be held by an empty pool; else the reason. */
     const char *(*refuse)(struct kv *kv, const struct request *r, uint32_t n_tok);
-    /* Before the first grow: shares what a cache has, at most req_known - 1 tokens; sets r->n_kv and
-     * blocks. May be NULL. */
+    /* Before the first grow: finds what a cache has, at most req_known - 1 tokens, and sets r->n_kv (and
+     * blocks, or leaves sharing them to the grow that follows, so that a refusal leaves no trace). May be
+     * NULL. */
     void (*attach)(struct kv *kv, struct request *r);
     /* Tokens that attach would share now; changes nothing. May be NULL. */
     uint32_t (*peek)(struct kv *kv, const struct request *r);

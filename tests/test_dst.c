@@ -23,14 +23,16 @@ static void drawn_cases_hold(void)
 
         refused += rc > 0;
         if (rc < 0) {
-            test_note("servelab dst --seed %llu -v: %s: %s", (unsigned long long)seed, c.strategy, e.text);
+            test_note("servelab dst --seed %llu -v: %s: %s", (unsigned long long)seed, c.strategy,
+                      e.text);
             CU_FAIL("a drawn case does not hold");
         }
         dst_case_free(&c);
     }
     CU_ASSERT(refused < N_SEED / 10);
-    CU_ASSERT(l.preemptions > N_SEED / 4);     /* memory was really short */
-    CU_ASSERT(l.finished > N_SEED);
+    CU_ASSERT(l.reach.preemptions > N_SEED / 4);     /* memory was really short */
+    CU_ASSERT(l.reach.finished > N_SEED);
+    CU_ASSERT(l.reach.swaps > N_SEED / 100);
     dst_close(&l);
 }
 
@@ -98,8 +100,9 @@ static int servelab(const char *args)
 
 static void the_verb(void)
 {
-    static const char *const bad[] = { "--seeds 5:5", "--seeds x", "--seeds -1:4", "--seed 1x", "--jobs 0",
-                                       "--minutes 0", "--only nobody", "--sed 1", "surplus" };
+    static const char *const bad[] = { "--seeds 5:5",   "--seeds x", "--seeds -1:4",
+                                       "--seed 1x",     "--jobs 0",  "--minutes 0",
+                                       "--only nobody", "--sed 1",   "surplus" };
 
     CU_ASSERT_EQUAL(servelab("--seeds 0:200 --jobs 2 --json"), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"seeds\": 200"));

@@ -1,5 +1,6 @@
-/* test_shadow.c - the shadow device: tokens follow from tokens alone, and every wrong move of K and V
- * changes them. Then the central test at the speed of sim: every scheduler with every memory manager. */
+/* test_shadow.c - the shadow device: tokens follow from tokens alone, and every wrong move of K and
+ * V changes them. Then the central test at the speed of sim: every scheduler with every memory
+ * manager. */
 #include <stdio.h>
 #include <string.h>
 
@@ -7,7 +8,15 @@
 #include "tests/lab.h"
 #include "tests/test.h"
 
-enum { N_REQUEST = 16, MAX_PROMPT = 90, MAX_OUT = 30, MAX_LEN = 128, TIGHT = 176, HOST = 512, BLOCK = 16 };
+enum {
+    N_REQUEST = 16,
+    MAX_PROMPT = 90,
+    MAX_OUT = 30,
+    MAX_LEN = 128,
+    TIGHT = 176,
+    HOST = 512,
+    BLOCK = 16
+};
 
 extern const struct kv_ops kv_paged;
 
@@ -163,7 +172,8 @@ static void wrong_moves_change_tokens(void)
 /* A slot outside the pool is an error of the step, and the next step starts clean. */
 static void slots_outside_are_errors(void)
 {
-    static const uint32_t start[2] = { 0, 1 }, len[1] = { 1 }, bt[1] = { 16 }, tok[1] = { 5 }, pos[1] = { 0 };
+    static const uint32_t start[2] = { 0, 1 }, len[1] = { 1 }, bt[1] = { 16 }, tok[1] = { 5 },
+                          pos[1] = { 0 };
     struct lab l;
     struct strategy st;
     struct model *m;
@@ -204,7 +214,8 @@ static void one_pair(struct dst_lab *l, const struct sched_ops *s, const struct 
         c.kv_slots = slots[d % 3];
         c.host_slots = host[d / 3 % 3];
         if (dst_check(l, &c, &e) < 0) {
-            test_note("%s, %u slots, %u on the host: %s", c.strategy, c.kv_slots, c.host_slots, e.text);
+            test_note("%s, %u slots, %u on the host: %s", c.strategy, c.kv_slots, c.host_slots,
+                      e.text);
             CU_FAIL("not the tokens of running alone");
         }
     }
@@ -223,8 +234,8 @@ static void everything(void)
     for (size_t i = 0; sched_registry[i]; i++)
         for (size_t j = 0; kv_registry[j]; j++)
             one_pair(&l, sched_registry[i], kv_registry[j], &t, &r);
-    CU_ASSERT(l.preemptions > 0);
-    CU_ASSERT(l.finished > 0);
+    CU_ASSERT(l.reach.preemptions > 0);
+    CU_ASSERT(l.reach.finished > 0);
     dst_close(&l);
     trace_free(&t);
 }
@@ -234,7 +245,8 @@ static const struct test tests[] = {
       tokens_follow_from_tokens },
     { "a dropped copy, swap or stale block changes tokens", wrong_moves_change_tokens },
     { "a slot outside the pool is an error of its step", slots_outside_are_errors },
-    { "all schedulers x managers x drawn knobs x ample and tight memory x host memory", everything },
+    { "all schedulers x managers x drawn knobs x ample and tight memory x host memory",
+      everything },
     { 0 },
 };
 const struct suite suite_shadow = { "shadow", tests, 300 };

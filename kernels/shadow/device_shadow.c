@@ -1,12 +1,14 @@
 /* device_shadow.c - no numbers, only what depends on what: a device that tests memory managers.
  *
- * The idea: each KV slot holds one 64-bit hash of its token, its position and the slot before it, and the
- * next token is a hash of every slot that the sequence reads through its block table. A block that is
- * stale, freed too early, not copied or swapped to the wrong place changes tokens, at the speed of sim.
- * Tokens follow from tokens alone: not from the batch, the chunk, the block size or the clock.
+ * The idea: each KV slot holds one 64-bit hash of its token, its position and the slot before it,
+ * and the next token is a hash of every slot that the sequence reads through its block table. A
+ * block that is stale, freed too early, not copied or swapped to the wrong place changes tokens, at
+ * the speed of sim. Tokens follow from tokens alone: not from the batch, the chunk, the block size
+ * or the clock.
  *
- * What must stay true: every slot of a sequence is really read at every step; only layer 0 does anything;
- * time moves by a fixed amount per step and token, so that equal runs are equal in every row. */
+ * What must stay true: every slot of a sequence is really read at every step; only layer 0 does
+ * anything; time moves by a fixed amount per step and token, so that equal runs are equal in every
+ * row. */
 #include "kernels/shadow/shadow.h"
 
 #include <stdio.h>
@@ -193,8 +195,8 @@ static void shadow_attend(struct device *d, void *y, const void *qkv, const stru
     }
 }
 
-static void shadow_gather(struct device *d, void *y, const void *x, const uint32_t *row, uint32_t n_row,
-                          uint32_t dim)
+static void shadow_gather(struct device *d, void *y, const void *x, const uint32_t *row,
+                          uint32_t n_row, uint32_t dim)
 {
     struct shadow *s = d->self;
 
@@ -229,8 +231,8 @@ static void shadow_swap(struct device *d, const struct kv_pool *from, struct kv_
     }
 }
 
-static void shadow_copy(struct device *d, struct kv_pool *kv, const uint32_t *src, const uint32_t *dst,
-                        const uint32_t *n_tok, uint32_t n)
+static void shadow_copy(struct device *d, struct kv_pool *kv, const uint32_t *src,
+                        const uint32_t *dst, const uint32_t *n_tok, uint32_t n)
 {
     shadow_swap(d, kv, kv, src, dst, n_tok, n);
 }
@@ -259,12 +261,27 @@ static int shadow_probe(char *line, size_t n)
 }
 
 const struct device_ops device_shadow = {
-    .abi = DEVICE_ABI, .name = "shadow",
-    .about = "for tests: tokens are hashes of the KV slots that are read; virtual clock, no numbers",
-    .computes = true, .act_bytes = 1,
-    .open = shadow_open, .close = shadow_close, .now = shadow_now, .idle = shadow_idle,
-    .alloc = shadow_alloc, .release = shadow_release, .weight = shadow_weight,
-    .begin = shadow_begin, .end = shadow_end, .embed = shadow_embed,
-    .rope_store = shadow_rope_store, .attend = shadow_attend, .gather = shadow_gather,
-    .pick = shadow_pick_rows, .copy = shadow_copy, .swap = shadow_swap, .probe = shadow_probe,
+    .abi = DEVICE_ABI,
+    .name = "shadow",
+    .about = "for tests: tokens are hashes of the KV slots that are read; virtual clock, no "
+             "numbers",
+    .computes = true,
+    .act_bytes = 1,
+    .open = shadow_open,
+    .close = shadow_close,
+    .now = shadow_now,
+    .idle = shadow_idle,
+    .alloc = shadow_alloc,
+    .release = shadow_release,
+    .weight = shadow_weight,
+    .begin = shadow_begin,
+    .end = shadow_end,
+    .embed = shadow_embed,
+    .rope_store = shadow_rope_store,
+    .attend = shadow_attend,
+    .gather = shadow_gather,
+    .pick = shadow_pick_rows,
+    .copy = shadow_copy,
+    .swap = shadow_swap,
+    .probe = shadow_probe,
 };

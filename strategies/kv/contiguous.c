@@ -190,6 +190,8 @@ static uint64_t wanted(const struct kv *kv, const struct request *r)
         while (out < r->oracle_n_out)
             out *= 2;
         n = r->n_prompt + out;
+        if (n > kv->env.max_len)               /* no sequence is longer than the server accepts */
+            n = kv->env.max_len;
     }
     return (n + KV_GRAIN - 1) / KV_GRAIN * KV_GRAIN;
 }

@@ -16,7 +16,8 @@ struct state {
 static const struct knob knobs[] = {
     { "batch", NULL, 32, 1, 65536, "requests per batch at most" },
     { "budget", NULL, 2048, 1, 1 << 20, "prompt tokens per step at most" },
-    { "preempt", YIELD_WORDS, YIELD_RECOMPUTE, 0, 0, "how a victim's KV is lost: computed again or swapped to host" },
+    { "preempt", YIELD_WORDS, YIELD_RECOMPUTE, 0, 0,
+      "how a victim's KV is lost: computed again or swapped to host" },
     { "victim", VICTIM_WORDS, VICTIM_YOUNGEST, 0, 0, "who yields when memory is out" },
     { 0 },
 };

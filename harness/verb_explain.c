@@ -1,0 +1,184 @@
+/* verb_explain.c - a preset, a strategy or one part of it in words: what it does, with which knobs, where it
+ * comes from. The words are those of the parts themselves (about, knobs), so they cannot go stale. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/home.h"
+#include "base/params.h"
+#include "harness/preset.h"
+#include "harness/verb.h"
+
+extern const struct verb verb_explain;
+
+static const char help[] =
+    "usage: servelab explain NAME\n\n"
+    "Prints a policy in words, with every knob, its value and its default. NAME is a preset (vllm-2026), a\n"
+    "strategy (chunked:budget=256+paged+f16) or one part of it (no_evict); 'servelab list' has them all. For\n"
+    "the preset of an engine: where it comes from, the engine's command line, and what is not reproduced.\n\n"
+    "example: servelab explain vllm-2026\n";
+
+static const struct option options[] = { { 0 } };
+
+/* `text` in lines of at most 96 columns, the later ones indented. */
+static void wrapped(const char *head, const char *text)
+{
+    int at = printf("%-10s", head);
+
+    while (*text) {
+        int n = (int)strcspn(text, " ");
+
+        if (at + 1 + n > 96 && at > 10)
+            at = printf("\n%-10s", "") - 1;
+        at += printf(" %.*s", n, text);
+        text += n;
+        text += strspn(text, " ");
+    }
+    putchar('\n');
+}
+
+static void print_knob(const struct knob *k, int64_t value)
+{
+    char now[40], def[40], line[400];
+    struct params p = { .knob = k };
+
+    if (k->words) {
+        p.value[0] = value;
+        params_word(&p, k->name, now);
+        p.value[0] = k->def;
+        params_word(&p, k->name, def);
+    } else {
+        snprintf(now, sizeof now, "%lld", (long long)value);
+        snprintf(def, sizeof def, "%lld", (long long)k->def);
+    }
+    snprintf(line, sizeof line, "%s = %s%s%s%s: %s", k->name, now, value == k->def ? "" : " (default ",
+             value == k->def ? "" : def, value == k->def ? "" : ")", k->about);
+    wrapped("", line);
+}
+
+/* One part. values NULL: its defaults. */
+static void print_part(const char *kind, const char *name, const char *about, bool oracle,
+                       const struct knob *k, const int64_t *values)
+{
+    char line[500];
+
+    snprintf(line, sizeof line, "%s: %s", name, about);
+    wrapped(kind, line);
+    if (oracle)
+        wrapped("", "(may read the true output length, which no real server knows)");
+    for (size_t i = 0; k && k[i].name; i++)
+        print_knob(&k[i], values ? values[i] : k[i].def);
+}
+
+static int print_strategy(const char *text, struct err *e)
+{
+    struct strategy s;
+
+    if (strategy_parse(&s, text, e))
+        return -1;
+    wrapped("strategy", text);
+    print_part("scheduler", s.sched->name, s.sched->about, s.sched->oracle, s.sched->knobs,
+               s.sched_params.value);
+    print_part("memory", s.kv->name, s.kv->about, s.kv->oracle, s.kv->knobs, s.kv_params.value);
+    print_part("weights", s.prec->name, s.prec->about, false, s.prec->knobs, s.prec_params.value);
+    return 0;
+}
+
+static int print_preset(const char *path, struct err *e)
+{
+    struct preset *p = malloc(sizeof *p);
+    char line[200];
+    int rc = -1;
+
+    if (!p)
+        return err_set(e, EXIT_RUN_FAILED, "out of memory");
+    if (!preset_load(p, path, e)) {
+        wrapped(p->name, p->about);
+        if (*p->engine) {
+            snprintf(line, sizeof line, "%s, %s (%d)", p->engine, p->version, p->year);
+            wrapped("engine", line);
+            wrapped("command", p->engine_command);
+        }
+        wrapped("source", p->source);
+        if (*p->differs)
+            wrapped("differs", p->differs);
+        rc = 0;
+        for (size_t i = 0; i < p->n && !rc; i++) {
+            putchar('\n');
+            rc = print_strategy(p->strategy[i], e);
+        }
+    }
+    free(p);
+    return rc;
+}
+
+/* A part by its name alone. */
+static bool print_named(const char *name)
+{
+    for (size_t i = 0; sched_registry[i]; i++)
+        if (!strcmp(name, sched_registry[i]->name)) {
+            print_part("scheduler", name, sched_registry[i]->about, sched_registry[i]->oracle,
+                       sched_registry[i]->knobs, NULL);
+            return true;
+        }
+    for (size_t i = 0; kv_registry[i]; i++)
+        if (!strcmp(name, kv_registry[i]->name)) {
+            print_part("memory", name, kv_registry[i]->about, kv_registry[i]->oracle, kv_registry[i]->knobs,
+                       NULL);
+            return true;
+        }
+    for (size_t i = 0; prec_registry[i]; i++)
+        if (!strcmp(name, prec_registry[i]->name)) {
+            print_part("weights", name, prec_registry[i]->about, false, prec_registry[i]->knobs, NULL);
+            return true;
+        }
+    return false;
+}
+
+static int unknown(const char *name, struct err *e)
+{
+    enum { MAX = 256 };
+    const char *all[3 * MAX], *near;
+    char *presets[MAX];
+    size_t n = home_list("strategies/presets", ".json", presets, MAX), k = 0;
+
+    for (size_t i = 0; i < n; i++)
+        all[k++] = presets[i];
+    for (size_t i = 0; sched_registry[i] && k < 2 * MAX; i++)
+        all[k++] = sched_registry[i]->name;
+    for (size_t i = 0; kv_registry[i] && k < 3 * MAX - 16; i++)
+        all[k++] = kv_registry[i]->name;
+    for (size_t i = 0; prec_registry[i] && k < 3 * MAX; i++)
+        all[k++] = prec_registry[i]->name;
+    near = nearest_name(name, all, k);
+    err_set(e, EXIT_USAGE, "explain: no preset or part is called '%s'; %s%s%s'servelab list' shows all", name,
+            near ? "did you mean '" : "", near ? near : "", near ? "'? " : "");
+    while (n)
+        free(presets[--n]);
+    return -1;
+}
+
+static int run(int argc, char **argv, struct err *e)
+{
+    char path[4096];
+    bool done = false;
+
+    if (verb_option(&verb_explain, argc, argv, options, &done, e) != -1)
+        return -1;
+    if (done)
+        return 0;
+    if (optind + 1 != argc)
+        return err_set(e, EXIT_USAGE, "explain: expected one name; 'servelab explain --help' has an example");
+    snprintf(path, sizeof path, "%s/strategies/presets/%s.json", home_dir(), argv[optind]);
+    if (!strchr(argv[optind], '/') && access(path, R_OK) == 0)
+        return print_preset(path, e);
+    if (strchr(argv[optind], '+'))
+        return print_strategy(argv[optind], e);
+    return print_named(argv[optind]) ? 0 : unknown(argv[optind], e);
+}
+
+const struct verb verb_explain = {
+    .name = "explain", .about = "a preset, strategy or part in words: policy, knobs, source, what differs",
+    .help = help, .rank = 4, .run = run,
+};

@@ -1,0 +1,118 @@
+/* test_experiments.c - the papers' experiments in their short form: every claim of results/NN-question/checks.sql
+ * holds, or is one whose miss the experiment's README explains. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/home.h"
+#include "harness/experiment.h"
+#include "tests/test.h"
+
+static void run_small(const char *name, int at_least)
+{
+    struct experiment_conf c = { .name = name, .is_small = true, .quiet = true, .no_figure = true };
+    struct experiment_result *r = calloc(1, sizeof *r);
+    char dir[1000], path[4200];
+    struct err e = { 0 };
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+    snprintf(path, sizeof path, "%s/results/%s/README.md", home_dir(), name);
+    CU_ASSERT_EQUAL(access(path, R_OK), 0);
+    snprintf(dir, sizeof dir, "%.900s/%s", test_dir(), name);
+    c.dir = dir;
+    if (experiment_run(&c, r, &e))
+        test_note("%s: %s", name, e.text);
+    CU_ASSERT_EQUAL_FATAL(e.code, 0);
+    if (*r->skipped) {
+        test_skip("%s", r->skipped);
+        free(r);
+        return;
+    }
+    CU_ASSERT(r->n >= at_least);
+    CU_ASSERT_EQUAL(r->n_missed, 0);
+    for (int i = 0; i < r->n; i++)
+        if (!r->claim[i].held)
+            test_note("%s: %s: %.4g, expected %.4g to %.4g%s%s", name, r->claim[i].claim, r->claim[i].value,
+                      r->claim[i].low, r->claim[i].high, *r->claim[i].known ? "; known: " : "",
+                      r->claim[i].known);
+    free(r);
+}
+
+static void memory(void) { run_small("01-memory", 10); }
+static void stalls(void) { run_small("02-stalls", 5); }
+static void fairness(void) { run_small("03-fairness", 5); }
+static void shortest(void) { run_small("04-shortest", 10); }
+static void prefix_cache(void) { run_small("05-prefix-cache", 3); }
+static void eviction(void) { run_small("06-eviction", 9); }
+
+/* Equal recipes give equal traces, a tenant's requests do not depend on the others', limits are kept. */
+static void traces(void)
+{
+    static const char text[] =
+        "{\"seed\": 3, \"clients\": [{\"tenant\": \"a\", \"count\": 500, \"rate\": 2, \"longest\": 300, "
+        "\"prompt\": {\"mean\": 100, \"sigma\": 1.2}, \"output\": {\"median\": 80, \"sigma\": 0.9}}, "
+        "{\"tenant\": \"b\", \"count\": 10, \"rate\": 1, \"prompt\": {\"fixed\": 7}, \"output\": {\"fixed\": 9}}]}";
+    json_t *o = json_loads(text, 0, NULL);
+    struct err e = { 0 };
+    struct trace t, u;
+    uint32_t b = 0;
+
+    CU_ASSERT_EQUAL_FATAL(experiment_trace(&t, o, 1, "x", &e), 0);
+    CU_ASSERT_EQUAL_FATAL(experiment_trace(&u, o, 1, "x", &e), 0);
+    CU_ASSERT_EQUAL(t.n, 510);
+    for (uint32_t i = 0; i < t.n; i++) {
+        const struct trace_req *q = &t.req[i];
+
+        CU_ASSERT(q->arrive_us == u.req[i].arrive_us && q->n_prompt == u.req[i].n_prompt);
+        CU_ASSERT(!i || q->arrive_us >= q[-1].arrive_us);
+        CU_ASSERT(q->n_prompt + q->n_out <= 300);
+        b += !strncmp(q->id, "b-", 2) && q->n_prompt == 7 && q->n_out == 9;
+    }
+    CU_ASSERT_EQUAL(b, 10);
+    trace_free(&t);
+    trace_free(&u);
+    json_decref(o);
+}
+
+static void refuses(void)
+{
+    static const char *const wrong[] = {
+        "{\"seed\": 1, \"clients\": []}", "{\"clients\": [1]}", "{\"seed\": 1, \"clients\": [{\"count\": 0}]}",
+        "{\"seed\": 1, \"clients\": [{\"count\": 1, \"rate\": 1.0, \"prompt\": {\"fixed\": 1, \"mean\": 2}, "
+        "\"output\": {\"fixed\": 1}}]}",
+        "{\"seed\": 1, \"clients\": [{\"count\": 1, \"rate\": 1.0, \"prompt\": {\"fixed\": 9}, "
+        "\"output\": {\"fixed\": 9}, \"longest\": 10}]}",
+        "{\"seed\": 1, \"cleints\": []}",
+    };
+    struct experiment_conf c = { .name = "memory", .quiet = true };
+    struct experiment_result *r = calloc(1, sizeof *r);
+    struct err e = { 0 };
+
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        json_t *o = json_loads(wrong[i], 0, NULL);
+        struct err x = { 0 };
+        struct trace t;
+
+        CU_ASSERT_EQUAL(experiment_trace(&t, o, 1, "x", &x), -1);
+        CU_ASSERT_EQUAL(x.code, EXIT_USAGE);
+        trace_free(&t);
+        json_decref(o);
+    }
+    CU_ASSERT_EQUAL(experiment_run(&c, r, &e), -1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "did you mean '01-memory'?"));
+    free(r);
+}
+
+static const struct test tests[] = {
+    { "recipes: equal seeds, equal traces; limits are kept", traces },
+    { "wrong recipes and unknown experiments are refused", refuses },
+    { "01-memory: PagedAttention's waste, batches and knees", memory },
+    { "02-stalls: Sarathi's capacity under a limit of the gap", stalls },
+    { "03-fairness: VTC's gap is bounded, FCFS's grows", fairness },
+    { "04-shortest: order of gains, and starvation", shortest },
+    { "05-prefix-cache: hit rate against capacity", prefix_cache },
+    { "06-eviction: max utilisation, first chunk, gate, watermark", eviction },
+    { 0 },
+};
+const struct suite suite_experiments = { "experiments", tests, 240 };
