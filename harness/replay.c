@@ -9,6 +9,7 @@
 #include "harness/flatten.h"
 #include "harness/live.h"
 #include "harness/moves.h"
+#include "harness/step.h"
 
 enum { MAX_TENANT = 1024 };            /* further ones share the last number */
 
@@ -311,55 +312,6 @@ static int settle(struct loop *p)
     return 0;
 }
 
-/* Tokens whose K and V are resident; slots that are held, empty, and will be used before their owner
- * ends. The rest of what is held is waste. */
-static void kv_use(const struct loop *p, uint64_t shared, int64_t *stored, int64_t *future)
-{
-    uint64_t kv = 0, ahead = 0;
-
-    for (const struct request *r = p->kv.holder; r; r = r->hold_next) {
-        uint64_t room = req_room(r);
-        uint64_t end = (uint64_t)r->n_prompt + ((const struct live *)r->replay)->in->n_out - 1;
-
-        kv += r->n_kv;
-        ahead += (room < end ? room : end) - r->n_kv;
-    }
-    *stored = (int64_t)(kv - shared) + p->plan.n_tok;      /* this step's tokens count as stored */
-    *future = (int64_t)ahead - p->plan.n_tok;
-}
-
-/* What the step was like while it ran: taken before its results free anything. */
-static void describe(struct loop *p, struct step_row *row, uint64_t from, uint64_t host)
-{
-    struct kv_count k = p->kv.ops->count(&p->kv);
-
-    *row = (struct step_row){
-        .step_index = (int64_t)p->res->steps, .start_ns = (int64_t)from,
-        .running = p->sched.n_running, .waiting = p->sched.n_waiting,
-        .kv_blocks_used = k.blocks_used, .kv_blocks_total = k.blocks_total,
-        .kv_slots_total = p->c->kv_slots, .kv_slots_held = (int64_t)k.slots_held,
-        .preemptions = p->plan.n_preempt, .host_ns = (int64_t)host,
-        .kv_tokens_shared = (int64_t)k.shared_tokens,
-        .cache_hit_tokens = (int64_t)(k.hit_tokens - p->counted.hit_tokens),
-        .evicted_blocks = (int64_t)(k.evicted_blocks - p->counted.evicted_blocks),
-        .copied_tokens = (int64_t)moved_tokens(&p->kv.copy),
-        .swapped_out_tokens = (int64_t)moved_tokens(&p->kv.out),
-        .swapped_in_tokens = (int64_t)moved_tokens(&p->kv.in),
-    };
-    p->counted = k;
-    for (uint32_t i = 0; i < p->plan.n; i++) {
-        bool decode = p->plan.slice[i].n == 1 && p->plan.slice[i].r->n_out > 0;
-
-        *(decode ? &row->decode_tokens : &row->prefill_tokens) += p->plan.slice[i].n;
-        ++*(decode ? &row->decode_seqs : &row->prefill_seqs);
-    }
-    for (int i = 0; i < WHY_N; i++)
-        row->wait[i] = p->plan.why[i];
-    kv_use(p, k.shared_tokens, &row->kv_tokens_stored, &row->kv_slots_future);
-    if (k.slots_held > p->res->peak_slots_held)
-        p->res->peak_slots_held = k.slots_held;
-}
-
 static void show_progress(struct loop *p)
 {
     struct replay_progress *g = p->c->progress;
@@ -385,14 +337,17 @@ static int run_step(struct loop *p, uint64_t from)
 {
     bool log = p->c->recorder && p->c->log >= LOG_STEP;
     struct step_row row;
-    uint64_t launched;
+    uint64_t launched, held;
 
     if (flatten(&p->flat, &p->plan, out_of, p->e))
         return -1;
     dev_charge_host(p->dev, p->plan.n);
     launched = read_clock(p);
+    held = p->kv.ops->count(&p->kv).slots_held;
+    if (held > p->res->peak_slots_held)
+        p->res->peak_slots_held = held;
     if (log)
-        describe(p, &row, from, launched - from);
+        step_describe(&row, &p->sched, &p->kv, &p->plan, &p->counted);
     if (p->check && check_writes(&p->checker, &p->kv, &p->plan, p->e))
         return -1;
     if (mover_run(&p->mover, &p->kv, p->e))
@@ -403,6 +358,9 @@ static int run_step(struct loop *p, uint64_t from)
     p->res->host_ns += launched - from;
     p->res->device_ns += p->now_ns - launched;
     if (log) {
+        row.step_index = (int64_t)p->res->steps;
+        row.start_ns = (int64_t)from;
+        row.host_ns = (int64_t)(launched - from);
         row.end_ns = (int64_t)p->now_ns;
         row.device_ns = (int64_t)(p->now_ns - launched);
         if (recorder_step(p->c->recorder, &row, p->e))
