@@ -193,7 +193,7 @@ static void add_attend(struct bench_run *b, uint32_t n_seq, uint32_t ctx, uint32
     c->compute = FMA;
     c->n_seq = n_seq, c->ctx = ctx, c->rows = rows;
     c->flops = 4.0 * N_Q * HD * seen * n_seq * LAYERS;
-    c->bytes = (double)kv_token_bytes(LAYERS, N_KV, HD) * ctx * n_seq;
+    c->bytes = (double)kv_token_bytes(LAYERS, N_KV, HD, FMT_F16) * ctx * n_seq;
 }
 
 static int add_all(struct bench_run *b, struct err *e)
@@ -209,7 +209,7 @@ static int add_all(struct bench_run *b, struct err *e)
     b->big = dev_alloc(&b->d, b->big_bytes, "benchmark", e);
     b->x = dev_alloc(&b->d, floats * sizeof *b->x, "benchmark", e);
     b->y = dev_alloc(&b->d, floats * sizeof *b->y, "benchmark", e);
-    if (!b->big || !b->x || !b->y || dev_kv_open(&b->d, &b->kv, LAYERS, N_KV, HD, 16 * 576, e))
+    if (!b->big || !b->x || !b->y || dev_kv_open(&b->d, &b->kv, LAYERS, N_KV, HD, FMT_F16, 16 * 576, e))
         return -1;
     memset(b->big, 1, b->big_bytes);
     memset(b->kv.data, 0, b->kv.bytes);

@@ -150,7 +150,7 @@ static int prepare(struct bench_all *b, const struct device_conf *conf, struct e
 {
     if (shape_load(&b->shape, "smollm2-135m", e) || dev_open(&b->dev, &device_cpu, conf, e) ||
         loaded_open(&b->models, &b->dev, &b->shape, 1, e) ||
-        dev_kv_open(&b->dev, &b->kv, b->shape.n_layer, b->shape.n_kv_head, b->shape.head_dim,
+        dev_kv_open(&b->dev, &b->kv, b->shape.n_layer, b->shape.n_kv_head, b->shape.head_dim, FMT_F16,
                     MAX_SEQ * MAX_LEN, e))
         return -1;
     for (int p = 0; p < N_PREC; p++) {

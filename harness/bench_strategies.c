@@ -167,7 +167,7 @@ static int run(int argc, char **argv, struct err *e)
     if (shape_load(&s.shape, "llama-3.1-8b", e) ||
         dev_open(&s.dev, device_find("sim", e), &conf, e) ||
         loaded_open(&s.models, &s.dev, &s.shape, 1, e) ||
-        dev_kv_open(&s.dev, &s.kv, s.shape.n_layer, s.shape.n_kv_head, s.shape.head_dim, 1 << 18, e) ||
+        dev_kv_open(&s.dev, &s.kv, s.shape.n_layer, s.shape.n_kv_head, s.shape.head_dim, FMT_F16, 1 << 18, e) ||
         fill(&s.trace, (uint32_t)n))
         return -1;
     rc = all(&s, e);

@@ -242,7 +242,7 @@ static int replay(struct dst_lab *l, const struct strategy *s, struct watch *w,
     int rc;
 
     if (!conf.model || dev_kv_open(&l->dev, &pool, l->shape.n_layer, l->shape.n_kv_head,
-                                   l->shape.head_dim, conf.kv_slots + KV_TILE, w->e))
+                                   l->shape.head_dim, FMT_F16, conf.kv_slots + KV_TILE, w->e))
         return -1;
     shadow_plant(&l->dev, &c->faults);
     rc = replay_run(&conf, res, w->e);

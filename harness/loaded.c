@@ -23,7 +23,18 @@ static uint64_t bytes_open(const struct loaded_set *s)
     return sum;
 }
 
-/* Formats are compared by name: two precisions with one name and equal knobs are one model. */
+/* Formats are compared by name: two precisions with one name and equal knobs are one model. How K and V are
+ * cached does not change the weights. */
+static void weights_name(const struct prec *prec, char *out, size_t n)
+{
+    struct params p = prec->params;
+
+    for (size_t i = 0; p.knob && p.knob[i].name; i++)
+        if (!strcmp(p.knob[i].name, "kv"))
+            p.value[i] = p.knob[i].def;
+    params_name(&p, prec->ops->name, out, n);
+}
+
 static void close_others(struct loaded_set *s)
 {
     for (size_t i = 0; i < s->n; i++)
@@ -61,7 +72,7 @@ struct model *loaded_get(struct loaded_set *s, const struct strategy *st, struct
     char name[64];
     int rc;
 
-    params_name(&prec.params, prec.ops->name, name, sizeof name);
+    weights_name(&prec, name, sizeof name);
     slot = slot_for(s, name, e);
     if (!slot || slot->is_open)
         return slot ? &slot->model : NULL;

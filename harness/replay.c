@@ -432,7 +432,12 @@ static int open_loop(struct loop *p)
         .identities = identities, .identities_self = p,
     };
 
+    struct exec exec = { .graph = s->exec->graph, .fused = params_int(&s->exec_params, "fused") != 0,
+                         .exact = params_int(&s->exec_params, "exact") != 0 };
+
     p->oracle = s->sched->oracle || s->kv->oracle;
+    if (dev_exec(p->dev, &exec, p->e))
+        return -1;
     if (mover_open(&p->mover, p->dev, c->kv_pool, c->host_slots, p->e))
         return -1;
     env.n_host_slot = p->mover.host.n_slot;    /* what was obtained: whole tiles */

@@ -56,9 +56,9 @@ static uint32_t default_max_len(const struct sweep *s)
 }
 
 /* "512MiB" or "8192tok" into tokens; `slots` holds the default. */
-static int size_in_tokens(struct sweep *s, const char *option, const char *t, uint64_t *out)
+static int size_in_tokens(struct sweep *s, const char *option, const char *t, enum fmt fmt, uint64_t *out)
 {
-    uint64_t per = model_kv_token_bytes(&s->shape), slots = *out;
+    uint64_t per = model_kv_token_bytes(&s->shape, fmt), slots = *out;
     size_t n = t ? strspn(t, "0123456789") : 0;
     int64_t v;
 
@@ -86,17 +86,38 @@ static int size_in_tokens(struct sweep *s, const char *option, const char *t, ui
     return 0;
 }
 
-static int kv_size(struct sweep *s)
+/* What --kv asks for in tokens of `fmt`. A size in bytes, and the default, hold more tokens of a smaller format:
+ * strategies are compared at equal memory. */
+static int kv_size(struct sweep *s, enum fmt fmt)
 {
     uint64_t slots = (uint64_t)s->max_len * KV_DEFAULT_SEQS, host = 0;
 
-    if (size_in_tokens(s, "kv", s->c->kv_text, &slots) ||
-        (s->c->host_kv_text && size_in_tokens(s, "host-kv", s->c->host_kv_text, &host)))
+    if (!s->c->kv_text)
+        slots = slots * model_kv_token_bytes(&s->shape, FMT_F16) / model_kv_token_bytes(&s->shape, fmt);
+    if (size_in_tokens(s, "kv", s->c->kv_text, fmt, &slots) ||
+        (s->c->host_kv_text && size_in_tokens(s, "host-kv", s->c->host_kv_text, fmt, &host)))
         return -1;
     s->kv_slots_asked = (uint32_t)slots;
-    s->kv_bytes_asked = slots * model_kv_token_bytes(&s->shape);
+    s->kv_bytes_asked = slots * model_kv_token_bytes(&s->shape, fmt);
     s->host_slots = (uint32_t)host / KV_TILE * KV_TILE;
     return 0;
+}
+
+/* One pool at a time, of the format that the run asks for. */
+static int pool_for(struct sweep *s, enum fmt fmt)
+{
+    if (s->kv.n_slot && s->kv.fmt == fmt)
+        return 0;
+    dev_kv_close(&s->dev, &s->kv);
+    if (kv_size(s, fmt))
+        return -1;
+    return dev_kv_open(&s->dev, &s->kv, s->shape.n_layer, s->shape.n_kv_head, s->shape.head_dim, fmt,
+                       s->kv_slots_asked, s->e);
+}
+
+static enum fmt kv_fmt(const struct strategy *st)
+{
+    return prec_kv(&(struct prec){ st->prec, st->prec_params });
 }
 
 /* ---- rows ---- */
@@ -131,11 +152,11 @@ static int64_t record_model(struct sweep *s, const struct model *m, const struct
 {
     char dtype[64];
     struct model_row row = {
-        .name = m->shape.name, .about = m->about, .weight_dtype = dtype, .kv_dtype = "f16",
+        .name = m->shape.name, .about = m->about, .weight_dtype = dtype, .kv_dtype = fmt_name(s->kv.fmt),
         .layers = m->shape.n_layer, .heads = m->shape.n_head, .kv_heads = m->shape.n_kv_head,
         .d_model = m->shape.dim, .vocab_size = m->shape.vocab,
         .weight_bytes = (int64_t)m->weight_bytes,
-        .kv_bytes_per_token = (int64_t)model_kv_token_bytes(&m->shape),
+        .kv_bytes_per_token = (int64_t)model_kv_token_bytes(&m->shape, s->kv.fmt),
         .is_synthetic = m->is_synthetic,
     };
 
@@ -156,7 +177,7 @@ static int64_t record_strategy(struct sweep *s, const struct strategy *st)
     char config[400], dtype[64];
     struct strategy_row row = {
         .name = st->name, .config_json = config, .scheduler = st->sched->name,
-        .memory = st->kv->name, .weight_dtype = dtype, .kv_dtype = "f16",
+        .memory = st->kv->name, .weight_dtype = dtype, .kv_dtype = fmt_name(s->kv.fmt),
         .kv_block_tokens = knob_or(&st->kv_params, "block", 0),
         .max_batch = knob_or(&st->sched_params, "batch", 0),
         .token_budget = knob_or(&st->sched_params, "budget", 0),
@@ -250,8 +271,7 @@ static int one_run(struct sweep *s, const struct strategy *st, double rate, uint
                    uint32_t order)
 {
     struct replay_conf rc = {
-        .trace = &s->trace, .strategy = st, .kv_pool = &s->kv, .kv_slots = s->kv.n_slot,
-        .max_len = s->max_len, .host_slots = s->host_slots, .max_new = declared(s), .rate_scale = rate, .seed = s->c->seed, .log = s->c->log,
+        .trace = &s->trace, .strategy = st, .kv_pool = &s->kv, .max_len = s->max_len, .max_new = declared(s), .rate_scale = rate, .seed = s->c->seed, .log = s->c->log,
         .recorder = s->rec, .stop = &stop_asked, .progress = &s->progress.live,
         .max_ns = (uint64_t)(s->c->max_duration_s * 1e9),
     };
@@ -261,6 +281,10 @@ static int one_run(struct sweep *s, const struct strategy *st, double rate, uint
     struct err e = { 0 };
     int failed;
 
+    if (pool_for(s, kv_fmt(st)))
+        return -1;
+    rc.kv_slots = s->kv.n_slot;
+    rc.host_slots = s->host_slots;
     rc.model = loaded_get(&s->models, st, s->e);
     if (!rc.model || begin_run(s, rc.model, st, rate, repeat, order) < 0)
         return -1;
@@ -360,10 +384,8 @@ static int prepare(struct sweep *s)
     if (s->max_len > s->shape.max_context)
         return err_set(s->e, EXIT_USAGE, "--max-len %u: model %s ends at %u tokens", s->max_len,
                        s->shape.name, s->shape.max_context);
-    if (kv_size(s) || dev_open(&s->dev, c->device, &c->device_conf, s->e) ||
-        loaded_open(&s->models, &s->dev, &s->shape, c->seed, s->e) ||
-        dev_kv_open(&s->dev, &s->kv, s->shape.n_layer, s->shape.n_kv_head, s->shape.head_dim,
-                    s->kv_slots_asked, s->e))
+    if (kv_size(s, FMT_F16) || dev_open(&s->dev, c->device, &c->device_conf, s->e) ||
+        loaded_open(&s->models, &s->dev, &s->shape, c->seed, s->e) || pool_for(s, FMT_F16))
         return -1;
     return 0;
 }

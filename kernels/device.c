@@ -16,8 +16,6 @@ const char *const op_name[OP_N] = {
 };
 const char *const pace_name[3] = { "skip", "wall", "virtual" };
 
-enum { KV_ELEMENT_BYTES = 2 };         /* f16 */
-
 const struct device_ops *device_find(const char *name, struct err *e)
 {
     const char *names[32];
@@ -45,6 +43,7 @@ int dev_open(struct device *d, const struct device_ops *ops, const struct device
     d->ops = ops;
     d->times = 1;
     d->pace = c->pace;
+    d->exec.fused = true;
     return ops->open(d, c, e);
 }
 
@@ -57,6 +56,17 @@ void dev_close(struct device *d)
 
 uint64_t dev_now(struct device *d) { return d->ops->now(d); }
 void dev_idle(struct device *d, uint64_t until_ns) { d->ops->idle(d, until_ns); }
+
+int dev_exec(struct device *d, const struct exec *x, struct err *e)
+{
+    if (d->ops->exec ? d->ops->exec(d, x, e) : x->graph || !x->fused)
+        return err_set(e, EXIT_USAGE, "device %s cannot run steps %s; leave the strategy's fourth part away, or "
+                       "give a device that can (cuda)", d->ops->name,
+                       x->graph ? "as graphs" : "with unfused operations");
+    d->exec = *x;
+    return 0;
+}
+
 void dev_times(struct device *d, uint32_t times) { d->times = times; }
 
 void dev_charge_host(struct device *d, uint32_t n_seq)
@@ -117,6 +127,8 @@ int dev_weight(struct device *d, struct weight *w, struct wfmt fmt, uint32_t n, 
     w->n = n;
     w->k = k;
     w->bytes = wfmt_bytes(fmt, n, k);
+    if (!(d->ops->weight_fmts & FMT_BIT(fmt.fmt)))
+        return err_set(e, EXIT_USAGE, "device %s cannot hold weights as %s", d->ops->name, fmt_name(fmt.fmt));
     if (!w->bytes)
         return err_set(e, EXIT_USAGE, "a weight matrix of %u x %u cannot be held as %s: inputs must "
                        "be a multiple of 32 and sizes must fit 64 bits", n, k, fmt_name(fmt.fmt));
@@ -134,17 +146,20 @@ void dev_weight_free(struct device *d, struct weight *w)
     memset(w, 0, sizeof *w);
 }
 
-uint64_t kv_token_bytes(uint32_t n_layer, uint32_t n_head, uint32_t head_dim)
+uint64_t kv_token_bytes(uint32_t n_layer, uint32_t n_head, uint32_t head_dim, enum fmt fmt)
 {
-    return (uint64_t)2 * n_layer * n_head * head_dim * KV_ELEMENT_BYTES;
+    return (uint64_t)2 * n_layer * n_head * kv_row_bytes(fmt, head_dim);
 }
 
 int dev_kv_open(struct device *d, struct kv_pool *kv, uint32_t n_layer, uint32_t n_head,
-                uint32_t head_dim, uint32_t n_slot, struct err *e)
+                uint32_t head_dim, enum fmt fmt, uint32_t n_slot, struct err *e)
 {
-    uint64_t per = kv_token_bytes(n_layer, n_head, head_dim);
+    uint64_t per = kv_token_bytes(n_layer, n_head, head_dim, fmt);
 
     memset(kv, 0, sizeof *kv);
+    if (!(d->ops->kv_fmts & FMT_BIT(fmt)))
+        return err_set(e, EXIT_USAGE, "device %s cannot cache K and V as %s", d->ops->name, fmt_name(fmt));
+    kv->fmt = fmt;
     kv->n_layer = n_layer;
     kv->n_head = n_head;
     kv->head_dim = head_dim;
@@ -176,20 +191,23 @@ int dev_host_open(struct device *d, struct kv_pool *host, const struct kv_pool *
     *host = *like;
     host->n_slot = n_slot / KV_TILE * KV_TILE;
     host->data = NULL;
-    if (!mul_u64(kv_token_bytes(like->n_layer, like->n_head, like->head_dim), host->n_slot,
-                 &host->bytes))
+    if (!mul_u64(kv_token_bytes(like->n_layer, like->n_head, like->head_dim, like->fmt),
+                 host->n_slot, &host->bytes))
         return err_set(e, EXIT_USAGE, "host memory for %u tokens overflows", n_slot);
     if (!d->ops->computes || !host->n_slot)
         return 0;                               /* sim: only the moves cost */
     if (!d->ops->swap)
         return err_set(e, EXIT_USAGE, "device %s cannot swap K and V to host memory", d->ops->name);
-    host->data = d->ops->alloc(d, host->bytes);
+    host->data = d->ops->host_alloc ? d->ops->host_alloc(d, host->bytes)
+                                    : d->ops->alloc(d, host->bytes);
     return host->data ? 0 : err_set(e, EXIT_RUN_FAILED, "no host memory for %u swapped tokens", n_slot);
 }
 
 void dev_host_close(struct device *d, struct kv_pool *host)
 {
-    if (host->data)
+    if (host->data && d->ops->host_release)
+        d->ops->host_release(d, host->data);
+    else if (host->data)
         d->ops->release(d, host->data);
     memset(host, 0, sizeof *host);
 }
@@ -235,14 +253,15 @@ void dev_matmul(struct device *d, void *y, const void *x, const struct weight *w
 }
 
 void dev_rope_store(struct device *d, void *qkv, struct kv_pool *kv, uint32_t layer,
-                    const struct batch *b, uint32_t n_q, float theta)
+                    const struct batch *b, const struct rope *r)
 {
-    double q = (double)n_q * kv->head_dim, k = (double)kv->n_head * kv->head_dim;
+    double q = (double)r->n_q * kv->head_dim, k = (double)kv->n_head * kv->head_dim;
+    double stored = 2.0 * kv->n_head * kv_row_bytes(kv->fmt, kv->head_dim);
 
     charge(d, OP_ROPE_STORE, b->n_tok * 3 * (q + k),
-           b->n_tok * ((2 * q + 2 * k) * d->ops->act_bytes + 2 * k * KV_ELEMENT_BYTES));
+           b->n_tok * ((2 * q + 2 * k) * d->ops->act_bytes + stored));
     if (d->ops->rope_store)
-        d->ops->rope_store(d, qkv, kv, layer, b, n_q, theta);
+        d->ops->rope_store(d, qkv, kv, layer, b, r);
 }
 
 /* FLOPs: q.k and p.v over every visible token. Bytes: each cached token of a sequence once, q and y. */
@@ -276,7 +295,7 @@ void dev_attend(struct device *d, void *y, const void *qkv, const struct kv_pool
             continue;
         charge(d, prefill ? OP_ATTEND_PREFILL : OP_ATTEND_DECODE,
                4.0 * n_q * kv->head_dim * seen,
-               2.0 * kv->n_head * kv->head_dim * KV_ELEMENT_BYTES * read +
+               2.0 * kv->n_head * kv_row_bytes(kv->fmt, kv->head_dim) * read +
                2.0 * rows * n_q * kv->head_dim * d->ops->act_bytes);
         if (d->ops->attend)
             d->ops->attend(d, y, qkv, kv, layer, b, n_q, prefill != 0);
@@ -321,7 +340,7 @@ void dev_copy(struct device *d, struct kv_pool *kv, const uint32_t *src, const u
     if (!n)
         return;
     charge(d, OP_COPY, 0,
-           2 * tokens * (double)kv_token_bytes(kv->n_layer, kv->n_head, kv->head_dim));
+           2 * tokens * (double)kv_token_bytes(kv->n_layer, kv->n_head, kv->head_dim, kv->fmt));
     if (d->ops->copy)
         d->ops->copy(d, kv, src, dst, n_tok, n);
 }
@@ -335,7 +354,8 @@ void dev_swap(struct device *d, const struct kv_pool *from, struct kv_pool *to, 
         tokens += n_tok[i];
     if (!n)
         return;
-    charge(d, OP_SWAP, 0, tokens * (double)kv_token_bytes(to->n_layer, to->n_head, to->head_dim));
+    charge(d, OP_SWAP, 0,
+           tokens * (double)kv_token_bytes(to->n_layer, to->n_head, to->head_dim, to->fmt));
     if (d->ops->swap)
         d->ops->swap(d, from, to, src, dst, n_tok, n);
 }

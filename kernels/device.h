@@ -1,7 +1,7 @@
 /* device.h - the seam: every device is this table of operations, and owns time.
  *
  * cpu computes with fast kernels, ref computes the same in plain F32 for tests, sim only charges time,
- * cuda (a plug-in) comes later. The forward pass calls dev_* below; device.c derives FLOPs and bytes of
+ * cuda is a plug-in opened at run time (kernels/cuda). The forward pass calls dev_* below; device.c derives FLOPs and bytes of
  * each call from its shapes, adds them up, lets the device charge them to its clock, and calls the
  * device's operation if it has one.
  *
@@ -18,7 +18,11 @@
 #include "base/err.h"
 #include "kernels/format.h"
 
-enum { DEVICE_ABI = 1, KV_TILE = 16 };   /* KV_TILE: devices are fastest when blocks are multiples of it */
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { DEVICE_ABI = 2, KV_TILE = 16 };   /* KV_TILE: devices are fastest when blocks are multiples of it */
 
 enum op {
     OP_EMBED, OP_NORM, OP_MATMUL, OP_ROPE_STORE, OP_ATTEND_PREFILL, OP_ATTEND_DECODE, OP_SWIGLU,
@@ -46,9 +50,27 @@ struct row_source {
 struct kv_pool {
     uint32_t n_layer, n_head, head_dim;    /* n_head: KV heads */
     uint32_t n_slot;                       /* capacity in tokens, a multiple of KV_TILE */
+    enum fmt fmt;                          /* FMT_F16, FMT_INT8 or FMT_FP8 (format.h) */
     uint64_t bytes;                        /* n_slot * kv_token_bytes */
-    void *data;                            /* private; elements are f16 */
+    void *data;                            /* private to the device */
 };
+
+/* What happens to queries and keys of a model between the QKV product and the cache: bias (Qwen2), then
+ * RMSNorm over each head (Qwen3), then rotation by position * freq[i] of the pair (i, i + head_dim / 2). */
+enum { ROPE_MAX = 256 };
+struct rope {
+    uint32_t n_q;                          /* query heads */
+    uint32_t half;                         /* head_dim / 2 <= ROPE_MAX */
+    double freq[ROPE_MAX];                 /* [half] radians per position, scaling included */
+    const void *bias;                      /* act [(n_q + 2 n_kv) * head_dim] or NULL */
+    const void *q_gain, *k_gain;           /* act [head_dim], both or neither */
+    float eps;                             /* of that norm */
+};
+
+/* How steps are launched: a technique, not a result. fused: neighbouring small operations are one kernel;
+ * graph: a decode step is replayed as one recorded graph at a padded size; exact: fixed tiles and splits, so
+ * that a row's bits do not depend on its batch. */
+struct exec { bool fused, graph, exact; };
 
 /* One step's work, flat and ragged. Only this crosses from serving to compute.
  * Sequence s owns rows seq_start[s] .. seq_start[s+1]-1 of the batch; its token at position p lives in
@@ -81,6 +103,7 @@ struct device_ops {
     const char *name, *about;
     bool computes;                 /* false: no arithmetic, batches carry no tokens, no output */
     uint32_t act_bytes;            /* bytes of one activation element, for byte accounting */
+    uint32_t weight_fmts, kv_fmts; /* sets of FMT_BIT that it can hold */
     int  (*open)(struct device *d, const struct device_conf *c, struct err *e);
     void (*close)(struct device *d);
     uint64_t (*now)(struct device *d);                       /* ns since open, never falls */
@@ -90,8 +113,14 @@ struct device_ops {
                    uint32_t times);
     void (*charge_host)(struct device *d, uint32_t n_seq);   /* scheduling time of one step */
 
+    /* Sets how the following steps are launched; -1 with a reason when it cannot. NULL: only the default,
+     * fused, no graph, exact or not alike. */
+    int  (*exec)(struct device *d, const struct exec *x, struct err *e);
+
     void *(*alloc)(struct device *d, uint64_t bytes);        /* NULL: out of memory */
     void (*release)(struct device *d, void *p);
+    void *(*host_alloc)(struct device *d, uint64_t bytes);   /* for swapped-out K and V; NULL: as alloc */
+    void (*host_release)(struct device *d, void *p);
     int  (*weight)(struct device *d, struct weight *w, struct row_source src, struct err *e);
     void (*weight_free)(struct device *d, struct weight *w);
     void (*put)(struct device *d, void *act, const float *x, size_t n);     /* floats to act */
@@ -107,9 +136,9 @@ struct device_ops {
                  uint32_t dim, float eps);
     void (*matmul)(struct device *d, void *y /* [m, n] */, const void *x /* [m, k] */,
                    const struct weight *w, uint32_t m);
-    /* qkv [n_tok, (n_q + 2 n_kv) * hd]: q rotated in place; k rotated and stored, v stored, at slot */
+    /* qkv [n_tok, (n_q + 2 n_kv) * hd]: q prepared in place; k prepared and stored, v stored, at slot */
     void (*rope_store)(struct device *d, void *qkv, struct kv_pool *kv, uint32_t layer,
-                       const struct batch *b, uint32_t n_q, float theta);
+                       const struct batch *b, const struct rope *r);
     /* y [n_tok, n_q * hd]; only sequences with more than one row (prefill) or exactly one (decode) */
     void (*attend)(struct device *d, void *y, const void *qkv, const struct kv_pool *kv,
                    uint32_t layer, const struct batch *b, uint32_t n_q, bool prefill);
@@ -137,6 +166,9 @@ struct device {
     uint32_t times;                /* how many identical layers the next operations stand for */
     struct op_total total[OP_N];   /* since open or dev_reset_totals */
     uint64_t peak_bytes, now_bytes;/* device memory obtained through this seam */
+    struct exec exec;              /* as dev_exec last set it */
+    uint32_t step_pad_rows;        /* rows that the last step computed beyond those asked (graph padding) */
+    uint64_t step_device_ns;       /* time the device was busy with the last step; 0: not known */
     char label[160];               /* set by open: "cpu avx512 2 threads", "sim h200 (virtual ...)" */
     bool is_virtual;               /* its clock is simulated */
     enum pace pace;
@@ -152,6 +184,8 @@ void dev_close(struct device *d);
 uint64_t dev_now(struct device *d);
 void dev_idle(struct device *d, uint64_t until_ns);
 void dev_charge_host(struct device *d, uint32_t n_seq);
+/* How the following steps are launched; refuses what the device cannot do, with the reason. */
+int  dev_exec(struct device *d, const struct exec *x, struct err *e);
 /* The operations that follow stand for `times` identical layers (sim only; others always pass 1). */
 void dev_times(struct device *d, uint32_t times);
 
@@ -162,13 +196,14 @@ int  dev_weight(struct device *d, struct weight *w, struct wfmt fmt, uint32_t n,
 void dev_weight_free(struct device *d, struct weight *w);
 /* Asks for n_slot tokens; takes fewer (halving) when memory is short, never fewer than KV_TILE. */
 int  dev_kv_open(struct device *d, struct kv_pool *kv, uint32_t n_layer, uint32_t n_head,
-                 uint32_t head_dim, uint32_t n_slot, struct err *e);
+                 uint32_t head_dim, enum fmt fmt, uint32_t n_slot, struct err *e);
 void dev_kv_close(struct device *d, struct kv_pool *kv);
 /* A pool of `like`'s shape in host memory (a computing device without swap has none: refused). */
 int  dev_host_open(struct device *d, struct kv_pool *host, const struct kv_pool *like, uint32_t n_slot,
                    struct err *e);
 void dev_host_close(struct device *d, struct kv_pool *host);
-uint64_t kv_token_bytes(uint32_t n_layer, uint32_t n_head, uint32_t head_dim);   /* K and V, f16 */
+/* K and V of one token, all layers, scales included. */
+uint64_t kv_token_bytes(uint32_t n_layer, uint32_t n_head, uint32_t head_dim, enum fmt fmt);
 
 void dev_begin(struct device *d, const struct batch *b);
 int  dev_end(struct device *d, struct err *e);
@@ -177,7 +212,7 @@ void dev_norm(struct device *d, void *y, void *x, const void *delta, const void 
               uint32_t dim, float eps);
 void dev_matmul(struct device *d, void *y, const void *x, const struct weight *w, uint32_t m);
 void dev_rope_store(struct device *d, void *qkv, struct kv_pool *kv, uint32_t layer,
-                    const struct batch *b, uint32_t n_q, float theta);
+                    const struct batch *b, const struct rope *r);
 void dev_attend(struct device *d, void *y, const void *qkv, const struct kv_pool *kv, uint32_t layer,
                 const struct batch *b, uint32_t n_q);
 void dev_swiglu(struct device *d, void *y, const void *gate_up, uint32_t n, uint32_t f);
@@ -196,5 +231,9 @@ static inline uint32_t batch_slot(const struct batch *b, uint32_t s, uint32_t p)
 
     return b->table[b->table_start[s] + p / bt] + p % bt;
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -21,15 +21,15 @@ enum { F16_NAN = 0x7e00, F16_MAX_INT = 65504 };
 
 const char *fmt_name(enum fmt f)
 {
-    static const char *const name[FMT_N] = { "f32", "f16", "int8", "int4" };
+    static const char *const name[FMT_N] = { "f32", "f16", "bf16", "fp8", "int8", "int4", "int4z" };
 
     return (unsigned)f < FMT_N ? name[f] : "?";
 }
 
 size_t wfmt_name(struct wfmt f, char *out, size_t n)
 {
-    int len = f.fmt == FMT_INT4 ? snprintf(out, n, "int4 g%u", (unsigned)f.group)
-                                : snprintf(out, n, "%s", fmt_name(f.fmt));
+    int len = f.group ? snprintf(out, n, "%s g%u", fmt_name(f.fmt), (unsigned)f.group)
+                      : snprintf(out, n, "%s", fmt_name(f.fmt));
 
     return len < 0 ? 0 : (size_t)len;
 }
@@ -37,18 +37,20 @@ size_t wfmt_name(struct wfmt f, char *out, size_t n)
 uint64_t wfmt_scale_bytes(struct wfmt f, uint32_t n, uint32_t k)
 {
     switch (f.fmt) {
+    case FMT_FP8:
     case FMT_INT8: return 2 * (uint64_t)n;
     case FMT_INT4: return f.group ? 2 * (uint64_t)n * ceil_div_u32(k, f.group) : 0;
+    case FMT_INT4Z: return f.group ? 4 * (uint64_t)n * ceil_div_u32(k, f.group) : 0;
     default: return 0;
     }
 }
 
 uint64_t wfmt_bytes(struct wfmt f, uint32_t n, uint32_t k)
 {
-    static const uint32_t bits[FMT_N] = { 32, 16, 8, 4 };
+    static const uint32_t bits[FMT_N] = { 32, 16, 16, 8, 8, 4, 4 };
     uint64_t row, body, all;
 
-    if ((unsigned)f.fmt >= FMT_N || k % 32 || (f.fmt == FMT_INT4 && !f.group))
+    if ((unsigned)f.fmt >= FMT_N || k % 32 || (f.fmt >= FMT_INT4 && !f.group))
         return 0;
     row = (uint64_t)k * bits[f.fmt] / 8;
     if (!mul_u64(row, n, &body) || !add_u64(body, wfmt_scale_bytes(f, n, k), &all))
@@ -95,6 +97,55 @@ float f32_from_f16(uint16_t h)
     u |= sign;
     memcpy(&x, &u, 4);
     return x;
+}
+
+uint16_t bf16_from_f32(float x)
+{
+    uint32_t u;
+
+    memcpy(&u, &x, 4);
+    if ((u & 0x7fffffff) > 0x7f800000)
+        return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+float f32_from_bf16(uint16_t h)
+{
+    uint32_t u = (uint32_t)h << 16;
+    float x;
+
+    memcpy(&x, &u, 4);
+    return x;
+}
+
+/* E4M3: bias 7, no infinities, 0x7f is NaN, largest 448; below 2^-6 steps of 2^-9. */
+uint8_t fp8_from_f32(float x)
+{
+    uint8_t sign = signbit(x) ? 0x80 : 0;
+    float a = fabsf(x), step;
+    int e;
+
+    if (a != a)
+        return 0x7f;
+    if (a >= 464)                               /* the middle of 448 and what would be 480 */
+        return sign | 0x7e;
+    if (a < 0x1p-6f)
+        return (uint8_t)(sign | (int)rintf(a * 0x1p9f));        /* 8 is the least normal number */
+    frexpf(a, &e);                              /* a = m * 2^e, m in [0.5, 1) */
+    step = ldexpf(1, e - 4);                    /* 3 bits behind the leading one */
+    a = rintf(a / step) * step;                 /* a power of two division: one rounding */
+    frexpf(a, &e);
+    return (uint8_t)(sign | (e + 6) << 3 | ((int)(ldexpf(a, 4 - e)) & 7));
+}
+
+float f32_from_fp8(uint8_t q)
+{
+    int e = q >> 3 & 15, m = q & 7;
+    float x = e ? ldexpf((float)(8 + m), e - 10) : (float)m * 0x1p-9f;
+
+    if ((q & 0x7f) == 0x7f)
+        x = NAN;
+    return q & 0x80 ? -x : x;
 }
 
 /* The stored scale of a group, and in *s its value; NaN when the group is not finite. */
@@ -162,6 +213,36 @@ static void encode_int4(const float *row, uint32_t k, uint32_t group, uint8_t *q
     }
 }
 
+static void encode_fp8(const float *row, uint32_t k, uint8_t *q, uint16_t *scale)
+{
+    bool finite;
+    float s, most = fabsf(extreme(row, k, &finite));
+
+    *scale = scale_of(most / 448, finite, &s);
+    for (uint32_t i = 0; i < k; i++)
+        q[i] = s > 0 ? fp8_from_f32(row[i] / s) : 0;
+}
+
+/* Scale and least value of a group, side by side. */
+static void encode_int4z(const float *row, uint32_t k, uint32_t group, uint8_t *q, uint16_t *scale)
+{
+    for (uint32_t k0 = 0; k0 < k; k0 += group, scale += 2) {
+        uint32_t n = min_u32(group, k - k0);
+        float lo = row[k0], hi = lo, s, m;
+        bool finite = true;
+
+        for (uint32_t i = k0; i < k0 + n; i++) {
+            finite = finite && isfinite(row[i]);
+            lo = fminf(lo, row[i]);
+            hi = fmaxf(hi, row[i]);
+        }
+        scale[1] = scale_of(lo, finite, &m);
+        scale[0] = scale_of((hi - m) / 15, finite, &s);
+        for (uint32_t i = k0; i < k0 + n; i += 2)
+            q[i / 2] = (uint8_t)(grid(row[i] - m, s, 0, 15) | grid(row[i + 1] - m, s, 0, 15) << 4);
+    }
+}
+
 void row_encode(struct wfmt f, const float *row, uint32_t k, void *q, uint16_t *scale)
 {
     uint16_t *h = q;
@@ -171,8 +252,14 @@ void row_encode(struct wfmt f, const float *row, uint32_t k, void *q, uint16_t *
         for (uint32_t i = 0; i < k; i++)
             h[i] = f16_from_f32(row[i]);
         break;
+    case FMT_BF16:
+        for (uint32_t i = 0; i < k; i++)
+            h[i] = bf16_from_f32(row[i]);
+        break;
+    case FMT_FP8: encode_fp8(row, k, q, scale); break;
     case FMT_INT8: encode_int8(row, k, q, scale); break;
     case FMT_INT4: encode_int4(row, k, f.group, q, scale); break;
+    case FMT_INT4Z: encode_int4z(row, k, f.group, q, scale); break;
     default: memcpy(q, row, (size_t)k * sizeof *row);
     }
 }
@@ -187,21 +274,53 @@ static void decode_int4(const uint8_t *q, const uint16_t *scale, uint32_t group,
     }
 }
 
+static void decode_int4z(const uint8_t *q, const uint16_t *scale, uint32_t group, uint32_t k,
+                         float *row)
+{
+    for (uint32_t i = 0; i < k; i++) {
+        int u = i % 2 ? q[i / 2] >> 4 : q[i / 2] & 15;
+        const uint16_t *g = scale + (size_t)2 * (i / group);
+
+        row[i] = fmaf((float)u, f32_from_f16(g[0]), f32_from_f16(g[1]));
+    }
+}
+
 void row_decode(struct wfmt f, const void *q, const uint16_t *scale, uint32_t k, float *row)
 {
     const uint16_t *h = q;
     const int8_t *b = q;
+    const uint8_t *u = q;
 
     switch (f.fmt) {
     case FMT_F16:
         for (uint32_t i = 0; i < k; i++)
             row[i] = f32_from_f16(h[i]);
         break;
+    case FMT_BF16:
+        for (uint32_t i = 0; i < k; i++)
+            row[i] = f32_from_bf16(h[i]);
+        break;
+    case FMT_FP8:
+        for (uint32_t i = 0; i < k; i++)
+            row[i] = f32_from_fp8(u[i]) * f32_from_f16(*scale);
+        break;
     case FMT_INT8:
         for (uint32_t i = 0; i < k; i++)
             row[i] = (float)b[i] * f32_from_f16(*scale);
         break;
     case FMT_INT4: decode_int4(q, scale, f.group, k, row); break;
+    case FMT_INT4Z: decode_int4z(q, scale, f.group, k, row); break;
     default: memcpy(row, q, (size_t)k * sizeof *row);
+    }
+}
+
+uint32_t kv_row_bytes(enum fmt f, uint32_t head_dim)
+{
+    switch (f) {
+    case FMT_F32: return head_dim * 4;          /* reference only */
+    case FMT_F16: return head_dim * 2;
+    case FMT_FP8:
+    case FMT_INT8: return head_dim + 2;
+    default: return 0;
     }
 }

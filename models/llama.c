@@ -10,12 +10,12 @@ static void layer_step(struct model *m, uint32_t l, struct kv_pool *kv, const st
     const struct layer *y = &m->layer[l];
     struct device *d = m->dev;
 
-    dev_norm(d, m->y, m->x, l ? m->y : NULL, y->norm_attention, b->n_tok, s->dim, s->norm_eps);
+    dev_norm(d, m->y, m->x, l ? m->y : NULL, y->gain[GAIN_ATTENTION], b->n_tok, s->dim, s->norm_eps);
     dev_matmul(d, m->qkv, m->y, &y->qkv, b->n_tok);
-    dev_rope_store(d, m->qkv, kv, l, b, s->n_head, s->rope_theta);
+    dev_rope_store(d, m->qkv, kv, l, b, &y->rope);
     dev_attend(d, m->att, m->qkv, kv, l, b, s->n_head);
     dev_matmul(d, m->y, m->att, &y->o, b->n_tok);
-    dev_norm(d, m->y, m->x, m->y, y->norm_ffn, b->n_tok, s->dim, s->norm_eps);
+    dev_norm(d, m->y, m->x, m->y, y->gain[GAIN_FFN], b->n_tok, s->dim, s->norm_eps);
     dev_matmul(d, m->gate_up, m->y, &y->gate_up, b->n_tok);
     dev_swiglu(d, m->ffn, m->gate_up, b->n_tok, s->ffn);
     dev_matmul(d, m->y, m->ffn, &y->down, b->n_tok);

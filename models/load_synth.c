@@ -64,14 +64,14 @@ static int synth_row(void *self, enum role role, uint32_t layer, uint32_t row, f
     return 0;
 }
 
-static int synth_gain(void *self, uint32_t layer, int which, float *out, struct err *e)
+static int synth_gain(void *self, uint32_t layer, enum gain which, float *out, struct err *e)
 {
     const struct synth *y = self;
     uint64_t base = hash64(hash64(y->seed ^ 0x67616e, layer), (uint64_t)which);
 
     (void)e;
-    for (uint32_t i = 0; i < y->shape.dim; i++)
-        out[i] = 1.0f + 0.1f * bell(mix64(base + i));
+    for (uint32_t i = 0; i < gain_length(&y->shape, which); i++)
+        out[i] = (which == GAIN_QKV_BIAS ? 0.0f : 1.0f) + 0.1f * bell(mix64(base + i));
     return 0;
 }
 

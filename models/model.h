@@ -13,13 +13,23 @@ struct model_shape {
     uint32_t n_layer, dim, n_head, n_kv_head, head_dim, ffn, vocab, max_context;
     float rope_theta, norm_eps;
     bool tied;                     /* the head is the embedding */
+    bool qkv_bias;                 /* Qwen2: a bias after the QKV product */
+    bool qk_norm;                  /* Qwen3: RMSNorm over each head of q and k before rotation */
+    /* Frequencies beyond theta: as they are, all divided by factor, or Llama 3's rule (slow ones divided). */
+    enum rope_scaling { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3 } rope_scaling;
+    float rope_factor, rope_low, rope_high;    /* LLAMA3: low and high frequency factors */
+    uint32_t rope_context;                     /* LLAMA3: original_max_position_embeddings */
 };
 
-/* Where weights come from: a loader fills this. Norm gains are asked for with role ROLE_N. */
+/* The small vectors of a layer (FINAL: of the model, layer 0) and how many values each has. */
+enum gain { GAIN_ATTENTION, GAIN_FFN, GAIN_FINAL, GAIN_Q, GAIN_K, GAIN_QKV_BIAS, GAIN_N };
+uint32_t gain_length(const struct model_shape *s, enum gain which);
+
+/* Where weights come from: a loader fills this. Rows of ROLE_QKV are q, then k, then v;
+ * of ROLE_GATE_UP gate, then up. Pairs of q and k that rotate together are (i, i + head_dim / 2). */
 struct weight_source {
     int (*row)(void *self, enum role role, uint32_t layer, uint32_t row, float *out, struct err *e);
-    int (*gain)(void *self, uint32_t layer, int which /* 0 attention, 1 ffn, 2 final */, float *out,
-                struct err *e);
+    int (*gain)(void *self, uint32_t layer, enum gain which, float *out, struct err *e);
     void *self;
     bool is_synthetic;
     char about[160];               /* "synthetic weights, seed 1": stands in every output */
@@ -30,7 +40,8 @@ int source_synth(struct weight_source *src, const struct model_shape *shape, uin
 
 struct layer {
     struct weight qkv, o, gate_up, down;
-    void *norm_attention, *norm_ffn;       /* act [dim] */
+    void *gain[GAIN_N];                    /* act [gain_length]; NULL: this model has none */
+    struct rope rope;
     uint32_t n_same;                       /* this and how many following layers have equal formats */
 };
 
@@ -39,7 +50,7 @@ struct model {
     struct device *dev;
     struct layer *layer;
     struct weight head, embed;             /* tied: embed is a copy of the struct, same data */
-    void *norm_final;
+    void *norm_final;                      /* act [dim] */
     uint64_t weight_bytes;                 /* exact, scales included */
     bool is_synthetic;
     char about[160];
@@ -61,6 +72,8 @@ void model_close(struct model *m);
 /* One step. next[i] is the token picked at b->row[i] (untouched on a device that does not compute). */
 int  model_step(struct model *m, struct kv_pool *kv, const struct batch *b, uint32_t *next,
                 struct err *e);
-uint64_t model_kv_token_bytes(const struct model_shape *s);
+uint64_t model_kv_token_bytes(const struct model_shape *s, enum fmt kv);
+/* Angular frequency of each rotating pair [head_dim / 2], with the shape's scaling. */
+void shape_frequencies(const struct model_shape *s, double *freq);
 
 #endif

@@ -1,4 +1,5 @@
 /* shape.c - reads a model's shape; every number is bounded so that later products cannot overflow. */
+#include <math.h>
 #include <string.h>
 
 #include "base/home.h"
@@ -38,6 +39,8 @@ int shape_load(struct model_shape *s, const char *name, struct err *e)
         { "rope_theta", JSON_K_REAL, &theta, 1, 1e9, 0, false },
         { "norm_eps", JSON_K_REAL, &eps, 0, 0.1, 0, false },
         { "tied", JSON_K_BOOL, &s->tied, 0, 0, 0, false },
+        { "qkv_bias", JSON_K_BOOL, &s->qkv_bias, 0, 0, 0, true },
+        { "qk_norm", JSON_K_BOOL, &s->qk_norm, 0, 0, 0, true },
         { 0 },
     };
 
@@ -61,7 +64,40 @@ int shape_load(struct model_shape *s, const char *name, struct err *e)
     return consistent(s, path, e);
 }
 
-uint64_t model_kv_token_bytes(const struct model_shape *s)
+uint64_t model_kv_token_bytes(const struct model_shape *s, enum fmt kv)
 {
-    return kv_token_bytes(s->n_layer, s->n_kv_head, s->head_dim);
+    return kv_token_bytes(s->n_layer, s->n_kv_head, s->head_dim, kv);
+}
+
+uint32_t gain_length(const struct model_shape *s, enum gain which)
+{
+    switch (which) {
+    case GAIN_Q:
+    case GAIN_K: return s->head_dim;
+    case GAIN_QKV_BIAS: return (s->n_head + 2 * s->n_kv_head) * s->head_dim;
+    default: return s->dim;
+    }
+}
+
+/* Llama 3 (its reference code and transformers' rope_utils): pairs that turn more than `high` times within the
+ * original context stay, those that turn less than `low` times are slowed by factor, between them a blend. */
+static double llama3(const struct model_shape *s, double f)
+{
+    double turns = (double)s->rope_context * f / 6.283185307179586;
+    double low = (double)s->rope_low, high = (double)s->rope_high, slow = f / (double)s->rope_factor;
+    double smooth = (turns - low) / (high - low);
+
+    return turns > high ? f : turns < low ? slow : (1 - smooth) * slow + smooth * f;
+}
+
+void shape_frequencies(const struct model_shape *s, double *freq)
+{
+    uint32_t half = s->head_dim / 2;
+
+    for (uint32_t i = 0; i < half; i++) {
+        double f = pow((double)s->rope_theta, -(double)i / half);
+
+        freq[i] = s->rope_scaling == ROPE_LLAMA3 ? llama3(s, f)
+                : s->rope_scaling == ROPE_LINEAR ? f / (double)s->rope_factor : f;
+    }
 }

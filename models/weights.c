@@ -25,28 +25,39 @@ static int put_weight(struct model *m, struct weight *w, const struct weight_sou
     return 0;
 }
 
-static int put_gain(struct model *m, void **act, const struct weight_source *src, uint32_t layer,
-                    int which, struct err *e)
+static uint64_t gain_bytes(const struct model *m, enum gain which)
 {
-    uint64_t bytes = (uint64_t)m->shape.dim * m->dev->ops->act_bytes;
+    return (uint64_t)gain_length(&m->shape, which) * m->dev->ops->act_bytes;
+}
+
+static int put_gain(struct model *m, void **act, const struct weight_source *src, uint32_t layer,
+                    enum gain which, struct err *e)
+{
+    uint32_t n = gain_length(&m->shape, which);
     float *x;
     int rc = -1;
 
-    *act = dev_alloc(m->dev, bytes, "norm gains", e);
+    *act = dev_alloc(m->dev, gain_bytes(m, which), "norm gains", e);
     if (!*act)
         return -1;
-    m->weight_bytes += bytes;
+    m->weight_bytes += gain_bytes(m, which);
     if (!m->dev->ops->put)
         return 0;
-    x = malloc(m->shape.dim * sizeof *x);
+    x = malloc(n * sizeof *x);
     if (!x)
         err_set(e, EXIT_RUN_FAILED, "out of memory");
     else
         rc = src->gain(src->self, layer, which, x, e);
     if (!rc)
-        m->dev->ops->put(m->dev, *act, x, m->shape.dim);
+        m->dev->ops->put(m->dev, *act, x, n);
     free(x);
     return rc;
+}
+
+static bool has_gain(const struct model_shape *s, enum gain which)
+{
+    return which == GAIN_ATTENTION || which == GAIN_FFN || (which == GAIN_QKV_BIAS && s->qkv_bias) ||
+           ((which == GAIN_Q || which == GAIN_K) && s->qk_norm);
 }
 
 static int put_layer(struct model *m, uint32_t l, const struct wfmt *fmt,
@@ -61,8 +72,13 @@ static int put_layer(struct model *m, uint32_t l, const struct wfmt *fmt,
         put_weight(m, &y->gate_up, src, fmt[ROLE_GATE_UP], ROLE_GATE_UP, l, 2 * s->ffn, s->dim, e) ||
         put_weight(m, &y->down, src, fmt[ROLE_DOWN], ROLE_DOWN, l, s->dim, s->ffn, e))
         return -1;
-    return put_gain(m, &y->norm_attention, src, l, 0, e) || put_gain(m, &y->norm_ffn, src, l, 1, e)
-           ? -1 : 0;
+    for (int g = 0; g < GAIN_N; g++)
+        if (has_gain(s, (enum gain)g) && put_gain(m, &y->gain[g], src, l, (enum gain)g, e))
+            return -1;
+    y->rope = (struct rope){ .n_q = s->n_head, .half = s->head_dim / 2, .bias = y->gain[GAIN_QKV_BIAS],
+                             .q_gain = y->gain[GAIN_Q], .k_gain = y->gain[GAIN_K], .eps = s->norm_eps };
+    shape_frequencies(s, y->rope.freq);
+    return 0;
 }
 
 /* n_same: runs of layers with equal formats, which a device that only charges time visits once. */
@@ -96,7 +112,7 @@ int model_open(struct model *m, struct device *d, const struct model_shape *s,
     for (uint32_t l = 0; l < s->n_layer; l++)
         if (put_layer(m, l, fmt + (size_t)l * ROLE_N, src, e))
             goto fail;
-    if (put_gain(m, &m->norm_final, src, 0, 2, e))
+    if (put_gain(m, &m->norm_final, src, 0, GAIN_FINAL, e))
         goto fail;
     mark_same(m, fmt);
     return 0;
@@ -153,11 +169,8 @@ static void free_rooms(struct model *m)
 
 void model_close(struct model *m)
 {
-    uint64_t gain_bytes;
-
     if (!m->dev)
         return;
-    gain_bytes = (uint64_t)m->shape.dim * m->dev->ops->act_bytes;
     free_rooms(m);
     for (uint32_t l = 0; m->layer && l < m->shape.n_layer; l++) {
         struct layer *y = &m->layer[l];
@@ -166,12 +179,12 @@ void model_close(struct model *m)
         dev_weight_free(m->dev, &y->o);
         dev_weight_free(m->dev, &y->gate_up);
         dev_weight_free(m->dev, &y->down);
-        dev_release(m->dev, y->norm_attention, gain_bytes);
-        dev_release(m->dev, y->norm_ffn, gain_bytes);
+        for (int g = 0; g < GAIN_N; g++)
+            dev_release(m->dev, y->gain[g], gain_bytes(m, (enum gain)g));
     }
     dev_weight_free(m->dev, &m->head);
     dev_weight_free(m->dev, &m->embed);
-    dev_release(m->dev, m->norm_final, gain_bytes);
+    dev_release(m->dev, m->norm_final, gain_bytes(m, GAIN_FINAL));
     arena_free(&m->arena);
     memset(m, 0, sizeof *m);
 }

@@ -262,7 +262,7 @@ void plan_decodes(struct plan *p, struct kv *kv, struct queue *running, struct q
     }
 }
 
-/* The three kinds of part share name and knobs; this is what finding one needs of each. */
+/* The kinds of part share name and knobs; this is what finding one needs of each. */
 struct part { const char *name; const struct knob *knobs; };
 
 static int find_part(const char *kind, const char *text, const struct part *parts, size_t n,
@@ -289,7 +289,7 @@ static int find_part(const char *kind, const char *text, const struct part *part
                    near ? "did you mean '" : "", near ? near : "", near ? "'? " : "");
 }
 
-static int parse_parts(struct strategy *s, char *part[3], struct err *e)
+static int parse_parts(struct strategy *s, char *part[4], struct err *e)
 {
     struct part parts[64];
     size_t n, i;
@@ -309,30 +309,47 @@ static int parse_parts(struct strategy *s, char *part[3], struct err *e)
     if (find_part("precision", part[2], parts, n, &i, &s->prec_params, e))
         return -1;
     s->prec = prec_registry[i];
+    for (n = 0; exec_registry[n] && n < 64; n++)
+        parts[n] = (struct part){ exec_registry[n]->name, exec_registry[n]->knobs };
+    if (find_part("launch", part[3], parts, n, &i, &s->exec_params, e))
+        return -1;
+    s->exec = exec_registry[i];
     return 0;
+}
+
+enum fmt prec_kv(const struct prec *p)
+{
+    static const enum fmt fmt[] = { FMT_F16, FMT_INT8, FMT_FP8 };
+
+    return fmt[params_int(&p->params, "kv")];
 }
 
 int strategy_parse(struct strategy *s, const char *text, struct err *e)
 {
-    char copy[256], *part[3], *save = NULL, names[3][128];
-    int n = 0;
+    char copy[256], eager[] = "eager", *part[4] = { 0 }, *save = NULL, names[4][128];
+    int n = 0, len;
 
     memset(s, 0, sizeof *s);
     if (snprintf(copy, sizeof copy, "%s", text) >= (int)sizeof copy)
         return err_set(e, EXIT_USAGE, "strategy name is too long: '%.60s...'", text);
     for (char *p = strtok_r(copy, "+", &save); p; p = strtok_r(NULL, "+", &save))
-        if (n++ < 3)
+        if (n++ < 4)
             part[n - 1] = p;
-    if (n != 3)
+    if (n != 3 && n != 4)
         return err_set(e, EXIT_USAGE, "strategy '%s': expected scheduler+memory+precision, such as "
                        "continuous+paged:block=16+f16, or a preset; 'servelab list' shows all", text);
+    if (n == 3)
+        part[3] = eager;
     if (parse_parts(s, part, e))
         return -1;
     params_name(&s->sched_params, s->sched->name, names[0], sizeof names[0]);
     params_name(&s->kv_params, s->kv->name, names[1], sizeof names[1]);
     params_name(&s->prec_params, s->prec->name, names[2], sizeof names[2]);
-    if (snprintf(s->name, sizeof s->name, "%s+%s+%s", names[0], names[1], names[2]) >=
-        (int)sizeof s->name)
+    params_name(&s->exec_params, s->exec->name, names[3], sizeof names[3]);
+    len = !strcmp(names[3], eager)
+        ? snprintf(s->name, sizeof s->name, "%s+%s+%s", names[0], names[1], names[2])
+        : snprintf(s->name, sizeof s->name, "%s+%s+%s+%s", names[0], names[1], names[2], names[3]);
+    if (len >= (int)sizeof s->name)
         return err_set(e, EXIT_USAGE, "strategy name is too long: '%s'", text);
     return 0;
 }

@@ -184,6 +184,20 @@ struct prec_ops {
     struct wfmt (*pick)(const struct prec *p, enum role role, uint32_t layer, uint32_t n_layer);
 };
 
+/* Formats of cached K and V, a knob of every precision; prec_kv gives the one that was chosen. */
+#define PREC_KV_KNOB { "kv", "f16|int8|fp8", 0, 0, 0, "format of cached K and V" }
+enum fmt prec_kv(const struct prec *p);
+
+/* ---- launch: how the device runs a step. The same operations, at another cost ---- */
+struct exec_ops {
+    const char *name, *about;
+    const struct knob *knobs;      /* EXEC_KNOBS */
+    bool graph;                    /* decode steps are recorded once and replayed at padded sizes */
+};
+#define EXEC_KNOBS \
+    { "fused", "off|on", 1, 0, 0, "residual + norm, bias + RoPE + store, gate + up: one kernel each" }, \
+    { "exact", "off|on", 0, 0, 0, "fixed tiles and splits: a row's bits do not depend on its batch" }
+
 /* ---- victims: who yields when memory is out ---- */
 enum victim { VICTIM_YOUNGEST, VICTIM_FEWEST, VICTIM_CHEAPEST };
 #define VICTIM_WORDS "youngest|fewest|cheapest"
@@ -206,13 +220,16 @@ void plan_decodes(struct plan *p, struct kv *kv, struct queue *running, struct q
 extern const struct sched_ops *const sched_registry[];       /* NULL-ended, written by the Makefile */
 extern const struct kv_ops *const kv_registry[];
 extern const struct prec_ops *const prec_registry[];
+extern const struct exec_ops *const exec_registry[];
 
-/* "sched[:k=v...]+memory[:k=v...]+precision[:k=v...]", parsed and checked. */
+/* "sched[:k=v...]+memory[:k=v...]+precision[:k=v...][+launch[:k=v...]]", parsed and checked; without the
+ * fourth part the launch is eager. */
 struct strategy {
     const struct sched_ops *sched;
     const struct kv_ops *kv;
     const struct prec_ops *prec;
-    struct params sched_params, kv_params, prec_params;
+    const struct exec_ops *exec;
+    struct params sched_params, kv_params, prec_params, exec_params;
     char name[160];                /* canonical: knobs that differ from their default */
     char preset[64];               /* the preset it came from, or "" */
 };

@@ -34,6 +34,16 @@ static inline struct device open_on(const struct device_ops *ops, const char *is
     return d;
 }
 
+/* Rotation with theta 10000, no bias, no norm. */
+static inline struct rope plain_rope(uint32_t n_q, uint32_t hd)
+{
+    struct rope r = { .n_q = n_q, .half = hd / 2 };
+
+    for (uint32_t i = 0; i < r.half; i++)
+        r.freq[i] = pow(10000, -(double)i / r.half);
+    return r;
+}
+
 static inline float *floats(size_t n, uint64_t seed, double size)
 {
     float *x = aligned_alloc(64, (n * sizeof *x + 127) / 64 * 64);

@@ -17,7 +17,7 @@ int lab_open(struct lab *l, const char *device, const char *model, uint32_t n_sl
     ops = device_find(device, &l->e);
     if (!ops || shape_load(&l->shape, model, &l->e) || dev_open(&l->dev, ops, &c, &l->e) ||
         loaded_open(&l->models, &l->dev, &l->shape, 1, &l->e) ||
-        dev_kv_open(&l->dev, &l->kv, l->shape.n_layer, l->shape.n_kv_head, l->shape.head_dim, n_slot,
+        dev_kv_open(&l->dev, &l->kv, l->shape.n_layer, l->shape.n_kv_head, l->shape.head_dim, FMT_F16, n_slot,
                     &l->e))
         return -1;
     return 0;

@@ -11,7 +11,7 @@
 #include "base/hash.h"
 #include "base/num.h"
 #include "kernels/cpu/cpu.h"
-#include "tests/test.h"
+#include "tests/kernels.h"
 
 extern const struct device_ops device_cpu, device_ref;
 
@@ -69,6 +69,7 @@ static void step(struct device *d, struct kv_pool *kv, const struct world *const
     uint32_t rows = 0, blocks = 0;
     struct batch b = { .n_seq = n, .seq_start = seq_start, .kv_len = kv_len, .block_tokens = bt,
                        .table_start = table_start };
+    struct rope rope;
     float *qkv, *out;
 
     for (uint32_t i = 0; i < n; i++) {
@@ -90,8 +91,9 @@ static void step(struct device *d, struct kv_pool *kv, const struct world *const
             slot[seq_start[i] + j] = batch_slot(&b, i, at[i] + j);
         }
     }
+    rope = plain_rope(w[0]->n_q, w[0]->hd);
     dev_begin(d, &b);
-    dev_rope_store(d, qkv, kv, LAYER, &b, w[0]->n_q, 10000.0f);
+    dev_rope_store(d, qkv, kv, LAYER, &b, &rope);
     dev_attend(d, out, qkv, kv, LAYER, &b, w[0]->n_q);
     CU_ASSERT_EQUAL(dev_end(d, NULL), 0);
     for (uint32_t i = 0; i < n; i++)
@@ -113,7 +115,7 @@ static float *run(const struct device_ops *ops, struct run_conf c, const struct 
     struct err e = { 0 };
 
     CU_ASSERT_EQUAL_FATAL(dev_open(&d, ops, &conf, &e), 0);
-    CU_ASSERT_EQUAL_FATAL(dev_kv_open(&d, &kv, LAYERS, w->n_kv, w->hd, N_SLOT, &e), 0);
+    CU_ASSERT_EQUAL_FATAL(dev_kv_open(&d, &kv, LAYERS, w->n_kv, w->hd, FMT_F16, N_SLOT, &e), 0);
     memset(kv.data, 0xff, kv.bytes); /* NaN everywhere: what was not stored must not be used */
     for (uint32_t at = 0, n; at < w->len; at += n) {
         n = min_u32(c.chunk ? c.chunk : w->len, w->len - at);
@@ -122,11 +124,6 @@ static float *run(const struct device_ops *ops, struct run_conf c, const struct 
     dev_kv_close(&d, &kv);
     dev_close(&d);
     return y;
-}
-
-static bool same(const float *a, const float *b, size_t n)
-{
-    return memcmp(a, b, n * sizeof *a) == 0;
 }
 
 static const struct run_conf runs[] = {
@@ -215,7 +212,7 @@ static void batches_do_not_mix(void)
     struct device d;
 
     CU_ASSERT_EQUAL_FATAL(dev_open(&d, &device_cpu, &conf, NULL), 0);
-    CU_ASSERT_EQUAL_FATAL(dev_kv_open(&d, &kv, LAYERS, 3, 64, N_SLOT, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(dev_kv_open(&d, &kv, LAYERS, 3, 64, FMT_F16, N_SLOT, NULL), 0);
     memset(kv.data, 0xff, kv.bytes);
     for (uint32_t i = 0; i < N; i++) {
         w[i] = (struct world){ .n_q = 9, .n_kv = 3, .hd = 64, .len = len[i] };
@@ -261,7 +258,7 @@ static void copied_blocks_are_the_same(void)
         struct device d;
 
         CU_ASSERT_EQUAL_FATAL(dev_open(&d, ops, &conf, NULL), 0);
-        CU_ASSERT_EQUAL_FATAL(dev_kv_open(&d, &kv, LAYERS, w.n_kv, w.hd, N_SLOT, NULL), 0);
+        CU_ASSERT_EQUAL_FATAL(dev_kv_open(&d, &kv, LAYERS, w.n_kv, w.hd, FMT_F16, N_SLOT, NULL), 0);
         memset(kv.data, 0xff, kv.bytes);
         step(&d, &kv, (const struct world *const *)&wp, (const struct place *const *)&pp, &at, &n,
              1, &y);
@@ -287,10 +284,11 @@ static void bad_heads_are_refused(void)
     struct err e = { 0 };
     float qkv[3 * 40] = { 0 };
     struct batch b = { 0 };
+    struct rope rope = plain_rope(1, 40);
 
     CU_ASSERT_EQUAL_FATAL(dev_open(&d, &device_cpu, &conf, NULL), 0);
-    CU_ASSERT_EQUAL_FATAL(dev_kv_open(&d, &kv, 1, 1, 40, 16, NULL), 0);
-    dev_rope_store(&d, qkv, &kv, 0, &b, 1, 10000.0f);
+    CU_ASSERT_EQUAL_FATAL(dev_kv_open(&d, &kv, 1, 1, 40, FMT_F16, 16, NULL), 0);
+    dev_rope_store(&d, qkv, &kv, 0, &b, &rope);
     CU_ASSERT_EQUAL(dev_end(&d, &e), -1);
     CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "multiple of 16"));
     dev_kv_close(&d, &kv);

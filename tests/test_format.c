@@ -112,15 +112,16 @@ static void fill(float *x, uint32_t k, uint64_t seed, double size)
 static double worst_steps(struct wfmt f, const float *x, uint32_t k)
 {
     static _Thread_local uint8_t q[K * 4];
-    static _Thread_local uint16_t scale[K / 32];
+    static _Thread_local uint16_t scale[K / 16];
     float back[K];
     double worst = 0;
 
     row_encode(f, x, k, q, scale);
     row_decode(f, q, scale, k, back);
     for (uint32_t i = 0; i < k; i++) {
-        float s = f.fmt == FMT_INT8 ? f32_from_f16(scale[0])
-                : f.fmt == FMT_INT4 ? f32_from_f16(scale[i / f.group]) : 1;
+        float s = f.fmt == FMT_INT8 || f.fmt == FMT_FP8 ? f32_from_f16(scale[0])
+                : f.fmt == FMT_INT4 ? f32_from_f16(scale[i / f.group])
+                : f.fmt == FMT_INT4Z ? f32_from_f16(scale[2 * (i / f.group)]) : 1;
 
         worst = fmax(worst, fabs((double)x[i] - back[i]) / fabs((double)s));
     }
@@ -143,7 +144,13 @@ static void errors_are_bounded(void)
 
             /* the end opposite to the extreme has only 7 steps: up to one step is cut there */
             CU_ASSERT(w > 0.4 && w < 1 + 8 * 0x1p-11);
+            /* half a step, and both ends move when the least value and the scale round */
+            w = worst_steps((struct wfmt){ FMT_INT4Z, g }, x, ks[i]);
+            CU_ASSERT(w > 0.4 && w < 0.5 + 2 * 15 * 0x1p-11);
         }
+        /* steps of 32 between 256 and 448, half of that, and the scale's rounding of the end */
+        CU_ASSERT(worst_steps((struct wfmt){ FMT_FP8, 0 }, x, ks[i]) < 16 + 448 * 0x1p-11);
+        CU_ASSERT(worst_steps((struct wfmt){ FMT_BF16, 0 }, x, ks[i]) < 0.5 * 0.5 * 0x1p-7);
     }
 }
 
@@ -171,14 +178,46 @@ static void grids_are_exact(void)
         CU_ASSERT(!(x[i] < back[i]) && !(x[i] > back[i]));
 }
 
+/* E4M3 by its definition: every code, its neighbours' middles (ties to even) and what saturates. */
+static void fp8_is_e4m3(void)
+{
+    for (int q = 0; q < 0x7e; q++) {
+        float a = f32_from_fp8((uint8_t)q), b = f32_from_fp8((uint8_t)(q + 1)), mid = (a + b) / 2;
+
+        CU_ASSERT(b > a);
+        CU_ASSERT_EQUAL(fp8_from_f32(a), q);
+        CU_ASSERT_EQUAL(fp8_from_f32(-a), q | 0x80);
+        CU_ASSERT_EQUAL(fp8_from_f32(mid), q + q % 2);
+        CU_ASSERT_EQUAL(fp8_from_f32(nextafterf(mid, 0)), q);
+        CU_ASSERT_EQUAL(fp8_from_f32(nextafterf(mid, 1000)), q + 1);
+    }
+    CU_ASSERT(f32_from_fp8(0x7e) == 448 && f32_from_fp8(0x38) == 1 && f32_from_fp8(1) == 0x1p-9f);
+    CU_ASSERT_EQUAL(fp8_from_f32(1e9f), 0x7e);
+    CU_ASSERT_EQUAL(fp8_from_f32(-INFINITY), 0xfe);
+    CU_ASSERT(isnan(f32_from_fp8(fp8_from_f32(NAN))));
+}
+
+static void bf16_rounds_to_even(void)
+{
+    for (uint32_t h = 0; h < 0x7f80; h++) {
+        float a = f32_from_bf16((uint16_t)h), mid;
+
+        CU_ASSERT_EQUAL(bf16_from_f32(a), h);
+        mid = of_bits(bits_of(a) + 0x8000);
+        CU_ASSERT_EQUAL(bf16_from_f32(mid), h + h % 2);
+        CU_ASSERT_EQUAL(bf16_from_f32(of_bits(bits_of(mid) + 1)), h + 1);
+    }
+    CU_ASSERT(isnan(f32_from_bf16(bf16_from_f32(of_bits(0x7f800001)))));
+}
+
 static void odd_rows_stay_sane(void)
 {
     float x[64] = { 0 }, back[64];
     uint8_t q[256];
-    uint16_t scale[2];
+    uint16_t scale[4];
 
-    for (int f = FMT_INT8; f <= FMT_INT4; f++) {
-        struct wfmt w = { (enum fmt)f, f == FMT_INT4 ? 32 : 0 };
+    for (int f = FMT_FP8; f <= FMT_INT4Z; f++) {
+        struct wfmt w = { (enum fmt)f, f >= FMT_INT4 ? 32 : 0 };
 
         memset(x, 0, sizeof x);
         row_encode(w, x, 64, q, scale);
@@ -192,7 +231,7 @@ static void odd_rows_stay_sane(void)
         row_encode(w, x, 64, q, scale);
         row_decode(w, q, scale, 64, back);
         CU_ASSERT(isnan(back[5]));
-        CU_ASSERT(f == FMT_INT8 || isfinite(back[40]));
+        CU_ASSERT(f < FMT_INT4 || isfinite(back[40]));
     }
 }
 
@@ -204,6 +243,9 @@ static void bytes_are_exact(void)
         { { FMT_INT8, 0 }, 960, 576, 552960 + 1920 },
         { { FMT_INT4, 64 }, 960, 576, 276480 + 960 * 9 * 2 },
         { { FMT_INT4, 128 }, 2, 160, 160 + 2 * 2 * 2 },     /* the last group is short */
+        { { FMT_INT4Z, 64 }, 960, 576, 276480 + 960 * 9 * 4 },
+        { { FMT_FP8, 0 }, 960, 576, 552960 + 1920 },
+        { { FMT_BF16, 0 }, 960, 576, 1105920 },
         { { FMT_F16, 0 }, 10, 33, 0 },
         { { FMT_INT4, 0 }, 10, 64, 0 },
         { { FMT_F32, 0 }, UINT32_MAX, UINT32_MAX - 31, 0 },  /* overflows */
@@ -223,6 +265,8 @@ static const struct test tests[] = {
     { "half_is_what_the_hardware_does", half_is_what_the_hardware_does },
     { "errors_are_bounded", errors_are_bounded },
     { "grids_are_exact", grids_are_exact },
+    { "fp8_is_e4m3", fp8_is_e4m3 },
+    { "bf16_rounds_to_even", bf16_rounds_to_even },
     { "odd_rows_stay_sane", odd_rows_stay_sane },
     { "bytes_are_exact", bytes_are_exact },
     { NULL, NULL }

@@ -94,7 +94,8 @@ struct cpu {
     struct err err;                        /* sticky */
     struct cpu_buf { void *p; size_t n; } shared, thread;   /* grow-only scratch */
     size_t thread_stride;                  /* bytes of each thread's part of `thread` */
-    float *rope; uint32_t rope_n, rope_half; float rope_theta;   /* [rope_n, 2, rope_half] */
+    float *rope; uint32_t rope_n, rope_half;                /* [rope_n, 2, rope_half] cos, sin */
+    double rope_freq[ROPE_MAX];            /* what they were made with */
 };
 
 /* Scratch for this operation; false and the sticky error when memory is out. Contents are lost. */

@@ -145,8 +145,8 @@ struct rows {
     float *y, *x; const float *delta, *gain;
     const struct weight *w;
     const uint32_t *row; uint32_t *tok;
-    struct kv_pool *kv; const struct batch *b;
-    uint32_t dim, layer, n_q;
+    struct kv_pool *kv; const struct batch *b; const struct rope *rope;
+    uint32_t dim, layer;
     float eps;
 };
 
@@ -210,11 +210,12 @@ static void cpu_matmul_op(struct device *d, void *y, const void *x, const struct
         cpu_matmul(c, y, x, w, m);
 }
 
-/* Angles position * theta^(-2i / hd), in double once, kept as floats: [position][2][half]. */
-static bool rope_table(struct cpu *c, uint32_t n, uint32_t half, float theta)
+/* Angles position * freq[i], in double once, kept as floats: [position][2][half]. */
+static bool rope_table(struct cpu *c, uint32_t n, const struct rope *r)
 {
-    uint32_t have = c->rope_half == half && !(c->rope_theta < theta) && !(c->rope_theta > theta)
-                  ? c->rope_n : 0;
+    uint32_t half = r->half;
+    size_t bytes = half * sizeof *r->freq;
+    uint32_t have = c->rope_half == half && !memcmp(c->rope_freq, r->freq, bytes) ? c->rope_n : 0;
     float *t;
 
     if (n <= have)
@@ -227,10 +228,10 @@ static bool rope_table(struct cpu *c, uint32_t n, uint32_t half, float theta)
     c->rope = t;
     c->rope_n = n;
     c->rope_half = half;
-    c->rope_theta = theta;
+    memcpy(c->rope_freq, r->freq, bytes);
     for (uint32_t p = have; p < n; p++) {
         for (uint32_t i = 0; i < half; i++) {
-            double angle = p * pow((double)theta, -(double)i / half);
+            double angle = p * r->freq[i];
 
             t[(size_t)p * 2 * half + i] = (float)cos(angle);
             t[(size_t)p * 2 * half + half + i] = (float)sin(angle);
@@ -239,20 +240,37 @@ static bool rope_table(struct cpu *c, uint32_t n, uint32_t half, float theta)
     return true;
 }
 
+/* Bias and per-head norm, where a model has them, then rotation. */
+static void prepare_row(const struct rows *r, float *row, const float *cs)
+{
+    const struct cpu_isa *isa = r->c->isa;
+    const struct rope *p = r->rope;
+    const float *bias = p->bias;
+    uint32_t hd = r->kv->head_dim, n_kv = r->kv->n_head;
+
+    for (uint32_t i = 0; bias && i < (p->n_q + 2 * n_kv) * hd; i++)
+        row[i] += bias[i];
+    for (uint32_t h = 0; h < p->n_q + n_kv; h++) {
+        float *x = row + (size_t)h * hd;
+
+        if (p->q_gain)
+            isa->norm(x, x, NULL, h < p->n_q ? p->q_gain : p->k_gain, hd, p->eps);
+        isa->rope(x, cs, hd / 2);
+    }
+}
+
 static void rope_rows(void *arg, int thread, uint32_t i0, uint32_t i1)
 {
     const struct rows *r = arg;
     const struct cpu_isa *isa = r->c->isa;
-    uint32_t hd = r->kv->head_dim, n_kv = r->kv->n_head;
+    uint32_t hd = r->kv->head_dim, n_kv = r->kv->n_head, n_q = r->rope->n_q;
     uint16_t *half = cpu_mine(r->c, thread);           /* [2, hd]: K and V of one head */
 
     for (uint32_t i = i0; i < i1; i++) {
-        float *row = r->x + (size_t)i * (r->n_q + 2 * n_kv) * hd, *k = row + (size_t)r->n_q * hd;
-        const float *cs = r->c->rope + (size_t)r->b->pos[i] * hd;
+        float *row = r->x + (size_t)i * (n_q + 2 * n_kv) * hd, *k = row + (size_t)n_q * hd;
         uint32_t in = r->b->slot[i] % KV_TILE;
 
-        for (uint32_t h = 0; h < r->n_q + n_kv; h++)
-            isa->rope(row + (size_t)h * hd, cs, hd / 2);
+        prepare_row(r, row, r->c->rope + (size_t)r->b->pos[i] * hd);
         for (uint32_t h = 0; h < n_kv; h++) {
             uint16_t *t = kv_tile(r->kv, r->layer, h, r->b->slot[i]);
 
@@ -276,14 +294,15 @@ static bool pool_ok(struct cpu *c, const struct kv_pool *kv, uint32_t n_q)
 }
 
 static void cpu_rope_store(struct device *d, void *qkv, struct kv_pool *kv, uint32_t layer,
-                           const struct batch *b, uint32_t n_q, float theta)
+                           const struct batch *b, const struct rope *rope)
 {
-    struct rows r = { .c = d->self, .x = qkv, .kv = kv, .layer = layer, .b = b, .n_q = n_q };
+    struct rows r = { .c = d->self, .x = qkv, .kv = kv, .layer = layer, .b = b, .rope = rope };
+    uint32_t n_q = rope->n_q;
     uint32_t last = 0;
 
     for (uint32_t i = 0; i < b->n_tok; i++)
         last = max_u32(last, b->pos[i]);
-    if (pool_ok(r.c, kv, n_q) && rope_table(r.c, last + 1, kv->head_dim / 2, theta) &&
+    if (pool_ok(r.c, kv, n_q) && rope_table(r.c, last + 1, rope) &&
         cpu_scratch(r.c, 0, (size_t)kv->head_dim * 4))
         over_rows(&r, b->n_tok, (uint64_t)b->n_tok * (n_q + kv->n_head) * kv->head_dim, rope_rows);
 }
@@ -396,6 +415,8 @@ const struct device_ops device_cpu = {
     .abi = DEVICE_ABI, .name = "cpu",
     .about = "real arithmetic in AVX2 or AVX-512, same bits in both",
     .computes = true, .act_bytes = sizeof(float),
+    .weight_fmts = FMT_BIT(FMT_F32) | FMT_BIT(FMT_F16) | FMT_BIT(FMT_INT8) | FMT_BIT(FMT_INT4),
+    .kv_fmts = FMT_BIT(FMT_F16),
     .open = cpu_open, .close = cpu_close, .now = cpu_now, .idle = cpu_idle,
     .alloc = cpu_get_memory, .release = cpu_release, .weight = cpu_weight,
     .weight_free = cpu_weight_free, .put = cpu_put, .get = cpu_get, .end = cpu_end,

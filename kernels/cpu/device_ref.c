@@ -1,8 +1,8 @@
 /* device_ref.c - the reference device: every operation as its definition, in plain loops.
  *
  * Slow on purpose. Weights are decoded to F32 once, so a format shows only through its rounding
- * of weights; sums are double; K and V are halves, as on the cpu device, so differences to it
- * are arithmetic only. KV pool: [layer][slot][K, V][head][hd]. tests/test_kernels.c holds the
+ * of weights; sums are double; K and V are rounded as the pool's format says (F32 too, for parity
+ * with other programs). KV pool: [layer][slot][K, V][head] rows of kv_row_bytes, a scale last. tests/test_kernels.c holds the
  * fast kernels against this. */
 #include <math.h>
 #include <stdlib.h>
@@ -164,44 +164,81 @@ static void ref_matmul(struct device *d, void *y, const void *x, const struct we
     }
 }
 
-/* Element 0 of K (which 0) or V (which 1) of a slot and head. */
-static uint16_t *kv_at(const struct kv_pool *kv, uint32_t layer, uint32_t slot, uint32_t which,
-                       uint32_t head)
+/* The row of K (which 0) or V (which 1) of a slot and head. */
+static void *kv_at(const struct kv_pool *kv, uint32_t layer, uint32_t slot, uint32_t which,
+                   uint32_t head)
 {
     size_t i = (((size_t)layer * kv->n_slot + slot) * 2 + which) * kv->n_head + head;
 
-    return (uint16_t *)kv->data + i * kv->head_dim;
+    return (char *)kv->data + i * kv_row_bytes(kv->fmt, kv->head_dim);
 }
 
-static void rotate(float *x, uint32_t hd, uint32_t pos, float theta)
+enum { HD_MAX = 2 * ROPE_MAX };
+
+static void kv_put(const struct kv_pool *kv, void *at, const float *x)
 {
-    for (uint32_t i = 0; i < hd / 2; i++) {
-        double angle = pos * pow((double)theta, -2.0 * i / hd), c = cos(angle), s = sin(angle);
-        double a = x[i], b = x[i + hd / 2];
+    uint32_t hd = kv->head_dim;
+    uint8_t q[HD_MAX * 4];
+    uint16_t scale = 0;
+    size_t n = kv_row_bytes(kv->fmt, hd), with_scale = kv->fmt == FMT_INT8 || kv->fmt == FMT_FP8;
+
+    row_encode((struct wfmt){ .fmt = kv->fmt }, x, hd, q, &scale);
+    memcpy(at, q, n - 2 * with_scale);
+    if (with_scale)
+        memcpy((char *)at + hd, &scale, 2);
+}
+
+static void kv_get(const struct kv_pool *kv, const void *at, float *x)
+{
+    uint16_t scale = 0;
+    float row[HD_MAX];                          /* aligned for any format */
+
+    memcpy(row, at, kv_row_bytes(kv->fmt, kv->head_dim));
+    memcpy(&scale, (const char *)at + kv->head_dim, 2);
+    row_decode((struct wfmt){ .fmt = kv->fmt }, row, &scale, kv->head_dim, x);
+}
+
+static void rotate(float *x, const struct rope *r, uint32_t pos)
+{
+    for (uint32_t i = 0; i < r->half; i++) {
+        double angle = pos * r->freq[i], c = cos(angle), s = sin(angle);
+        double a = x[i], b = x[i + r->half];
 
         x[i] = (float)(a * c - b * s);
-        x[i + hd / 2] = (float)(b * c + a * s);
+        x[i + r->half] = (float)(b * c + a * s);
     }
 }
 
-static void ref_rope_store(struct device *d, void *qkv, struct kv_pool *kv, uint32_t layer,
-                           const struct batch *b, uint32_t n_q, float theta)
+static void head_norm(float *x, const float *gain, uint32_t hd, float eps)
 {
-    uint32_t hd = kv->head_dim;
+    double sum = 0;
+
+    for (uint32_t i = 0; i < hd; i++)
+        sum += (double)x[i] * x[i];
+    for (uint32_t i = 0; i < hd; i++)
+        x[i] = (float)(x[i] / sqrt(sum / hd + (double)eps) * gain[i]);
+}
+
+static void ref_rope_store(struct device *d, void *qkv, struct kv_pool *kv, uint32_t layer,
+                           const struct batch *b, const struct rope *r)
+{
+    uint32_t hd = kv->head_dim, width = (r->n_q + 2 * kv->n_head) * hd;
+    const float *bias = r->bias;
 
     (void)d;
     for (uint32_t t = 0; t < b->n_tok; t++) {
-        float *row = (float *)qkv + (size_t)t * (n_q + 2 * kv->n_head) * hd,
-              *k = row + (size_t)n_q * hd;
+        float *row = (float *)qkv + (size_t)t * width, *k = row + (size_t)r->n_q * hd;
 
-        for (uint32_t h = 0; h < n_q + kv->n_head; h++)
-            rotate(row + (size_t)h * hd, hd, b->pos[t], theta);
+        for (uint32_t i = 0; bias && i < width; i++)
+            row[i] += bias[i];
+        for (uint32_t h = 0; h < r->n_q + kv->n_head; h++) {
+            if (r->q_gain)
+                head_norm(row + (size_t)h * hd, h < r->n_q ? r->q_gain : r->k_gain, hd, r->eps);
+            rotate(row + (size_t)h * hd, r, b->pos[t]);
+        }
         for (uint32_t h = 0; h < kv->n_head; h++) {
-            for (uint32_t i = 0; i < hd; i++) {
-                kv_at(kv, layer, b->slot[t], 0, h)[i] = f16_from_f32(k[(size_t)h * hd + i]);
-                kv_at(kv, layer, b->slot[t], 1, h)[i] =
-                    f16_from_f32(k[(size_t)(kv->n_head + h) * hd + i]);
-            }
+            kv_put(kv, kv_at(kv, layer, b->slot[t], 0, h), k + (size_t)h * hd);
+            kv_put(kv, kv_at(kv, layer, b->slot[t], 1, h), k + (size_t)(kv->n_head + h) * hd);
         }
     }
 }
@@ -211,26 +248,26 @@ static void attend_one(float *y, const float *q, const struct kv_pool *kv, uint3
                        uint32_t head, const struct batch *b, uint32_t s, uint32_t last, double *p)
 {
     uint32_t hd = kv->head_dim;
-    double max = -INFINITY, sum = 0;
+    double max = -INFINITY, sum = 0, acc[HD_MAX] = { 0 };
+    float row[HD_MAX];
 
     for (uint32_t j = 0; j <= last; j++) {
-        const uint16_t *k = kv_at(kv, layer, batch_slot(b, s, j), 0, head);
-
+        kv_get(kv, kv_at(kv, layer, batch_slot(b, s, j), 0, head), row);
         p[j] = 0;
         for (uint32_t i = 0; i < hd; i++)
-            p[j] += (double)q[i] * f32_from_f16(k[i]);
+            p[j] += (double)q[i] * row[i];
         p[j] /= sqrt(hd);
         max = fmax(max, p[j]);
     }
     for (uint32_t j = 0; j <= last; j++)
         sum += p[j] = exp(p[j] - max);
-    for (uint32_t i = 0; i < hd; i++) {
-        double acc = 0;
-
-        for (uint32_t j = 0; j <= last; j++)
-            acc += p[j] * f32_from_f16(kv_at(kv, layer, batch_slot(b, s, j), 1, head)[i]);
-        y[i] = (float)(acc / sum);
+    for (uint32_t j = 0; j <= last; j++) {
+        kv_get(kv, kv_at(kv, layer, batch_slot(b, s, j), 1, head), row);
+        for (uint32_t i = 0; i < hd; i++)
+            acc[i] += p[j] * row[i];
     }
+    for (uint32_t i = 0; i < hd; i++)
+        y[i] = (float)(acc[i] / sum);
 }
 
 static void ref_attend(struct device *d, void *y, const void *qkv, const struct kv_pool *kv,
@@ -290,7 +327,7 @@ static void ref_pick(struct device *d, uint32_t *tok, const void *logits, uint32
 static void ref_copy(struct device *d, struct kv_pool *kv, const uint32_t *src, const uint32_t *dst,
                      const uint32_t *n_tok, uint32_t n)
 {
-    size_t token = (size_t)2 * kv->n_head * kv->head_dim * sizeof(uint16_t);
+    size_t token = (size_t)2 * kv->n_head * kv_row_bytes(kv->fmt, kv->head_dim);
 
     (void)d;
     for (uint32_t layer = 0; layer < kv->n_layer; layer++)
@@ -302,7 +339,7 @@ static void ref_copy(struct device *d, struct kv_pool *kv, const uint32_t *src, 
 static void ref_swap(struct device *d, const struct kv_pool *from, struct kv_pool *to,
                      const uint32_t *src, const uint32_t *dst, const uint32_t *n_tok, uint32_t n)
 {
-    size_t token = (size_t)2 * from->n_head * from->head_dim * sizeof(uint16_t);
+    size_t token = (size_t)2 * from->n_head * kv_row_bytes(from->fmt, from->head_dim);
 
     (void)d;
     for (uint32_t layer = 0; layer < from->n_layer; layer++)
@@ -313,7 +350,8 @@ static void ref_swap(struct device *d, const struct kv_pool *from, struct kv_poo
 
 const struct device_ops device_ref = {
     .abi = DEVICE_ABI, .name = "ref", .about = "plain F32 loops: the definition, for tests",
-    .computes = true, .act_bytes = sizeof(float),
+    .computes = true, .act_bytes = sizeof(float), .weight_fmts = FMT_BIT(FMT_N) - 1,
+    .kv_fmts = FMT_BIT(FMT_F32) | FMT_BIT(FMT_F16) | FMT_BIT(FMT_FP8) | FMT_BIT(FMT_INT8),
     .open = ref_open, .close = ref_close, .now = ref_now, .idle = ref_idle, .alloc = ref_alloc,
     .release = ref_release, .weight = ref_weight, .weight_free = ref_weight_free, .put = ref_put,
     .get = ref_get, .end = ref_end, .embed = ref_embed, .norm = ref_norm, .matmul = ref_matmul,

@@ -154,13 +154,12 @@ static uint64_t *slot_of(struct shadow *s, const struct kv_pool *kv, uint32_t sl
 }
 
 static void shadow_rope_store(struct device *d, void *qkv, struct kv_pool *kv, uint32_t layer,
-                              const struct batch *b, uint32_t n_q, float theta)
+                              const struct batch *b, const struct rope *r)
 {
     struct shadow *s = d->self;
 
     (void)qkv;
-    (void)n_q;
-    (void)theta;
+    (void)r;
     for (uint32_t q = 0; !layer && !s->err.code && q < b->n_seq; q++)
         for (uint32_t i = b->seq_start[q]; i < b->seq_start[q + 1]; i++) {
             uint32_t pos = b->pos[i];
@@ -267,6 +266,8 @@ const struct device_ops device_shadow = {
              "numbers",
     .computes = true,
     .act_bytes = 1,
+    .weight_fmts = FMT_BIT(FMT_N) - 1,
+    .kv_fmts = FMT_BIT(FMT_F16) | FMT_BIT(FMT_FP8) | FMT_BIT(FMT_INT8),
     .open = shadow_open,
     .close = shadow_close,
     .now = shadow_now,

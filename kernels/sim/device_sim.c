@@ -121,7 +121,8 @@ static int sim_probe(char *line, size_t n)
 const struct device_ops device_sim = {
     .abi = DEVICE_ABI, .name = "sim",
     .about = "virtual clock and roofline cost model, no arithmetic (profiles: h200, a100, l4, cpu)",
-    .computes = false, .act_bytes = 2,
+    .computes = false, .act_bytes = 2, .weight_fmts = FMT_BIT(FMT_N) - 1,
+    .kv_fmts = FMT_BIT(FMT_F16) | FMT_BIT(FMT_FP8) | FMT_BIT(FMT_INT8),
     .open = sim_open, .close = sim_close, .now = sim_now, .idle = sim_idle,
     .charge = sim_charge, .charge_host = sim_charge_host,
     .alloc = sim_alloc, .release = sim_release,

@@ -6,6 +6,7 @@
 
 static const struct knob knobs[] = {
     { "group", "32|64|128", 1, 0, 0, "inputs that share a scale" },
+    PREC_KV_KNOB,
     { 0 },
 };
 
