@@ -11,7 +11,7 @@ DEBUG := 1
 endif
 O := build/$(VARIANT)
 
-SRC := $(wildcard $(addsuffix /*.c,base workloads workloads/import kernels kernels/* models strategies \
+SRC := $(wildcard $(addsuffix /*.c,base text workloads workloads/import kernels kernels/* models strategies \
          strategies/* results harness))
 X86 := $(filter x86_64 amd64,$(shell uname -m))
 ifeq ($(X86),)

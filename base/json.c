@@ -22,6 +22,12 @@ static int read_one(const char *path, const struct json_field *f, json_t *v, str
         *(bool *)f->out = json_is_true(v);
         return 0;
     }
+    if (f->kind == JSON_K_ARRAY) {
+        if (!json_is_array(v))
+            return err_set(e, EXIT_USAGE, "%s: field '%s': expected a list", path, f->key);
+        *(json_t **)f->out = json_incref(v);
+        return 0;
+    }
     if (!json_is_number(v) || (f->kind == JSON_K_INT && !json_is_integer(v)))
         return err_set(e, EXIT_USAGE, "%s: field '%s': expected a %snumber", path, f->key,
                        f->kind == JSON_K_INT ? "whole " : "");

@@ -9,11 +9,11 @@
 
 #include "base/err.h"
 
-enum json_kind { JSON_K_REAL, JSON_K_INT, JSON_K_BOOL, JSON_K_TEXT };
+enum json_kind { JSON_K_REAL, JSON_K_INT, JSON_K_BOOL, JSON_K_TEXT, JSON_K_ARRAY };
 struct json_field {
     const char *key;               /* NULL ends a table */
     enum json_kind kind;
-    void *out;                     /* double *, uint64_t *, bool *, or char[size] */
+    void *out;                     /* double *, uint64_t *, bool *, char[size], json_t ** (owned by the caller) */
     double min, max;               /* numbers: legal range */
     size_t size;                   /* text: room */
     bool optional;

@@ -5,6 +5,7 @@
 #include "kernels/device.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/num.h"
@@ -13,6 +14,9 @@
 const char *const op_name[OP_N] = {
     "embed", "norm", "matmul", "rope_store", "attend_prefill", "attend_decode", "swiglu", "gather",
     "pick", "copy", "swap", "all_reduce"
+};
+const char *const dev_roof_name[DEV_ROOF_N] = {
+    "copy", "read", "large F16 product", "instruction loop", "launch"
 };
 const char *const pace_name[3] = { "skip", "wall", "virtual" };
 
@@ -75,20 +79,15 @@ void dev_charge_host(struct device *d, uint32_t n_seq)
         d->ops->charge_host(d, n_seq);
 }
 
-static void charge_fmt(struct device *d, enum op op, enum fmt fmt, double flops, double bytes)
+static void charge(struct device *d, enum op op, struct op_cost c)
 {
     struct op_total *t = &d->total[op];
 
     t->calls += d->times;
-    t->flops += flops * d->times;
-    t->bytes += bytes * d->times;
+    t->flops += c.flops * d->times;
+    t->bytes += c.bytes * d->times;
     if (d->ops->charge)
-        d->ops->charge(d, op, fmt, flops, bytes, d->times);
-}
-
-static void charge(struct device *d, enum op op, double flops, double bytes)
-{
-    charge_fmt(d, op, FMT_F16, flops, bytes);
+        d->ops->charge(d, op, &c, d->times);
 }
 
 static void obtained(struct device *d, uint64_t bytes)
@@ -227,7 +226,8 @@ void dev_embed(struct device *d, void *x, const struct weight *w, const uint32_t
 {
     double row = (double)w->bytes / w->n;
 
-    charge(d, OP_EMBED, 0, n * (row + (double)w->k * d->ops->act_bytes));
+    charge(d, OP_EMBED, (struct op_cost){ .fmt = w->fmt.fmt, .m = n, .n = w->k,
+                                          .bytes = n * (row + (double)w->k * d->ops->act_bytes) });
     if (d->ops->embed)
         d->ops->embed(d, x, w, tok, n);
 }
@@ -237,7 +237,8 @@ void dev_norm(struct device *d, void *y, void *x, const void *delta, const void 
 {
     double el = (double)n * dim;
 
-    charge(d, OP_NORM, 4 * el, el * d->ops->act_bytes * (delta ? 4 : 2));
+    charge(d, OP_NORM, (struct op_cost){ .fmt = FMT_F16, .m = n, .n = dim, .flops = 4 * el,
+                                         .bytes = el * d->ops->act_bytes * (delta ? 4 : 2) });
     if (d->ops->norm)
         d->ops->norm(d, y, x, delta, gain, n, dim, eps);
 }
@@ -246,8 +247,9 @@ void dev_matmul(struct device *d, void *y, const void *x, const struct weight *w
 {
     if (!m)
         return;
-    charge_fmt(d, OP_MATMUL, w->fmt.fmt, 2.0 * m * w->n * w->k,
-               (double)w->bytes + (double)m * ((double)w->n + w->k) * d->ops->act_bytes);
+    charge(d, OP_MATMUL,
+           (struct op_cost){ w->fmt.fmt, m, w->n, w->k, 2.0 * m * w->n * w->k,
+                             (double)w->bytes + (double)m * ((double)w->n + w->k) * d->ops->act_bytes });
     if (d->ops->matmul)
         d->ops->matmul(d, y, x, w, m);
 }
@@ -258,8 +260,10 @@ void dev_rope_store(struct device *d, void *qkv, struct kv_pool *kv, uint32_t la
     double q = (double)r->n_q * kv->head_dim, k = (double)kv->n_head * kv->head_dim;
     double stored = 2.0 * kv->n_head * kv_row_bytes(kv->fmt, kv->head_dim);
 
-    charge(d, OP_ROPE_STORE, b->n_tok * 3 * (q + k),
-           b->n_tok * ((2 * q + 2 * k) * d->ops->act_bytes + stored));
+    charge(d, OP_ROPE_STORE,
+           (struct op_cost){ kv->fmt, b->n_tok, r->n_q * kv->head_dim, kv->n_head * kv->head_dim,
+                             b->n_tok * 3 * (q + k),
+                             b->n_tok * ((2 * q + 2 * k) * d->ops->act_bytes + stored) });
     if (d->ops->rope_store)
         d->ops->rope_store(d, qkv, kv, layer, b, r);
 }
@@ -294,9 +298,10 @@ void dev_attend(struct device *d, void *y, const void *qkv, const struct kv_pool
         if (!attend_cost(b, prefill != 0, &seen, &read, &rows))
             continue;
         charge(d, prefill ? OP_ATTEND_PREFILL : OP_ATTEND_DECODE,
-               4.0 * n_q * kv->head_dim * seen,
-               2.0 * kv->n_head * kv_row_bytes(kv->fmt, kv->head_dim) * read +
-               2.0 * rows * n_q * kv->head_dim * d->ops->act_bytes);
+               (struct op_cost){ kv->fmt, (uint32_t)rows, n_q * kv->head_dim,
+                                 kv->n_head * kv->head_dim, 4.0 * n_q * kv->head_dim * seen,
+                                 2.0 * kv->n_head * kv_row_bytes(kv->fmt, kv->head_dim) * read +
+                                 2.0 * rows * n_q * kv->head_dim * d->ops->act_bytes });
         if (d->ops->attend)
             d->ops->attend(d, y, qkv, kv, layer, b, n_q, prefill != 0);
     }
@@ -306,7 +311,8 @@ void dev_swiglu(struct device *d, void *y, const void *gate_up, uint32_t n, uint
 {
     double el = (double)n * f;
 
-    charge(d, OP_SWIGLU, 5 * el, 3 * el * d->ops->act_bytes);
+    charge(d, OP_SWIGLU, (struct op_cost){ .fmt = FMT_F16, .m = n, .n = f, .flops = 5 * el,
+                                           .bytes = 3 * el * d->ops->act_bytes });
     if (d->ops->swiglu)
         d->ops->swiglu(d, y, gate_up, n, f);
 }
@@ -316,7 +322,8 @@ void dev_gather(struct device *d, void *y, const void *x, const uint32_t *row, u
 {
     if (!n_row)
         return;
-    charge(d, OP_GATHER, 0, 2.0 * n_row * dim * d->ops->act_bytes);
+    charge(d, OP_GATHER, (struct op_cost){ .fmt = FMT_F16, .m = n_row, .n = dim,
+                                           .bytes = 2.0 * n_row * dim * d->ops->act_bytes });
     if (d->ops->gather)
         d->ops->gather(d, y, x, row, n_row, dim);
 }
@@ -325,7 +332,9 @@ void dev_pick(struct device *d, uint32_t *tok, const void *logits, uint32_t n_ro
 {
     if (!n_row)
         return;
-    charge(d, OP_PICK, (double)n_row * vocab, (double)n_row * vocab * d->ops->act_bytes);
+    charge(d, OP_PICK, (struct op_cost){ .fmt = FMT_F16, .m = n_row, .n = vocab,
+                                         .flops = (double)n_row * vocab,
+                                         .bytes = (double)n_row * vocab * d->ops->act_bytes });
     if (d->ops->pick)
         d->ops->pick(d, tok, logits, n_row, vocab);
 }
@@ -339,8 +348,8 @@ void dev_copy(struct device *d, struct kv_pool *kv, const uint32_t *src, const u
         tokens += n_tok[i];
     if (!n)
         return;
-    charge(d, OP_COPY, 0,
-           2 * tokens * (double)kv_token_bytes(kv->n_layer, kv->n_head, kv->head_dim, kv->fmt));
+    charge(d, OP_COPY, (struct op_cost){ .fmt = kv->fmt, .bytes = 2 * tokens *
+           (double)kv_token_bytes(kv->n_layer, kv->n_head, kv->head_dim, kv->fmt) });
     if (d->ops->copy)
         d->ops->copy(d, kv, src, dst, n_tok, n);
 }
@@ -354,8 +363,42 @@ void dev_swap(struct device *d, const struct kv_pool *from, struct kv_pool *to, 
         tokens += n_tok[i];
     if (!n)
         return;
-    charge(d, OP_SWAP, 0,
-           tokens * (double)kv_token_bytes(to->n_layer, to->n_head, to->head_dim, to->fmt));
+    charge(d, OP_SWAP, (struct op_cost){ .fmt = to->fmt, .bytes = tokens *
+           (double)kv_token_bytes(to->n_layer, to->n_head, to->head_dim, to->fmt) });
     if (d->ops->swap)
         d->ops->swap(d, from, to, src, dst, n_tok, n);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static int timed_by_clock(struct device *d, void (*work)(void *arg, uint32_t i), void *arg, uint32_t repeat,
+                          uint32_t rounds, double *out, struct err *e)
+{
+    for (uint32_t r = 0; r < rounds; r++) {
+        uint64_t from = dev_now(d);
+
+        for (uint32_t i = 0; i < repeat; i++)
+            work(arg, i);
+        if (dev_end(d, e))
+            return -1;
+        out[r] = (double)(dev_now(d) - from) / repeat;
+    }
+    return 0;
+}
+
+double dev_timed(struct device *d, void (*work)(void *arg, uint32_t i), void *arg, uint32_t repeat,
+                 uint32_t rounds, struct err *e)
+{
+    double ns[64];
+
+    rounds = min_u32(max_u32(rounds, 1), 64);
+    if ((d->ops->timed ? d->ops->timed : timed_by_clock)(d, work, arg, repeat, rounds, ns, e))
+        return -1;
+    qsort(ns, rounds, sizeof *ns, by_value);
+    return rounds % 2 ? ns[rounds / 2] : (ns[rounds / 2 - 1] + ns[rounds / 2]) / 2;
 }

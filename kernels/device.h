@@ -88,6 +88,16 @@ struct batch {
     const uint32_t *row;           /* [n_row] batch rows that yield a token, ascending */
 };
 
+/* What an operation does at least, and the sizes by which measured times are looked up: m rows; matmul: n x k;
+ * attention: n = n_q * head_dim, k = n_kv * head_dim; others: n = width. fmt: of the weights or of cached K and V;
+ * FMT_F16 where there are none. */
+struct op_cost { enum fmt fmt; uint32_t m, n, k; double flops, bytes; };
+/* What a device can do at most, measured when asked: bytes/s of a large copy (read and written both counted) and of
+ * reading, FLOP/s of a large F16 product by the vendor's library and of a bare loop of the instruction that our kernels use,
+ * and ns from one small operation to the next in a recorded graph. */
+enum dev_roof { DEV_ROOF_COPY, DEV_ROOF_READ, DEV_ROOF_MATMUL, DEV_ROOF_LOOP, DEV_ROOF_LAUNCH, DEV_ROOF_N };
+extern const char *const dev_roof_name[DEV_ROOF_N];
+
 struct op_total { uint64_t calls; double flops, bytes; };
 
 struct device_conf {
@@ -108,9 +118,7 @@ struct device_ops {
     void (*close)(struct device *d);
     uint64_t (*now)(struct device *d);                       /* ns since open, never falls */
     void (*idle)(struct device *d, uint64_t until_ns);       /* nothing to do before until_ns */
-    /* fmt: of the weights that the operation multiplies by; FMT_F16 where there are none */
-    void (*charge)(struct device *d, enum op op, enum fmt fmt, double flops, double bytes,
-                   uint32_t times);
+    void (*charge)(struct device *d, enum op op, const struct op_cost *c, uint32_t times);
     void (*charge_host)(struct device *d, uint32_t n_seq);   /* scheduling time of one step */
 
     /* Sets how the following steps are launched; -1 with a reason when it cannot. NULL: only the default,
@@ -154,6 +162,11 @@ struct device_ops {
     /* the same between two pools of one shape, of which one lies in host memory; NULL: cannot */
     void (*swap)(struct device *d, const struct kv_pool *from, struct kv_pool *to, const uint32_t *src,
                  const uint32_t *dst, const uint32_t *n_tok, uint32_t n);
+    /* For benchmarks: ns of one call of work(arg, i), i < repeat, as the device sees it: the calls are recorded
+     * together and replayed `rounds` times; out [rounds]. NULL: dev_timed reads the clock around them. */
+    int  (*timed)(struct device *d, void (*work)(void *arg, uint32_t i), void *arg, uint32_t repeat,
+                  uint32_t rounds, double *out, struct err *e);
+    double (*roof)(struct device *d, enum dev_roof which, struct err *e);    /* 0: e says why not */
     /* what stands in `doctor`: 0 and one line, or -1 and the reason it cannot run here */
     int  (*probe)(char *line, size_t n);
 };
@@ -223,6 +236,10 @@ void dev_copy(struct device *d, struct kv_pool *kv, const uint32_t *src, const u
               const uint32_t *n_tok, uint32_t n);
 void dev_swap(struct device *d, const struct kv_pool *from, struct kv_pool *to, const uint32_t *src,
               const uint32_t *dst, const uint32_t *n_tok, uint32_t n);
+
+/* See timed above; the median over rounds (at most 64). Negative: e says why. */
+double dev_timed(struct device *d, void (*work)(void *arg, uint32_t i), void *arg, uint32_t repeat,
+                 uint32_t rounds, struct err *e);
 
 /* KV slot of position p of sequence s. */
 static inline uint32_t batch_slot(const struct batch *b, uint32_t s, uint32_t p)

@@ -40,6 +40,8 @@ struct gguf {
     uint64_t n_kv, n_tensor;
     struct gguf_kv *kv;            /* [n_kv] in file order */
     struct gguf_tensor *tensor;    /* [n_tensor] in file order */
+    const struct gguf_kv **kv_by_name;             /* sorted, for finding */
+    const struct gguf_tensor **tensor_by_name;
     struct arena arena;
 };
 int  gguf_open(struct gguf *g, const char *path, struct err *e);

@@ -1,7 +1,7 @@
 /* device_sim.c - a clock and a cost model, no arithmetic.
  *
  * The idea: one operation takes max(FLOPs / peak, bytes / bandwidth) + a fixed launch cost (roofline,
- * Williams et al. 2009), at stated efficiencies. FLOPs and bytes come from device.c, so the cost follows
+ * Williams et al. 2009), at stated efficiencies; or what a table of measured times says, where the profile has one. FLOPs and bytes come from device.c, so the cost follows
  * the very forward pass that other devices run. Scheduling is charged as a fixed amount per step.
  *
  * What must stay true: time moves only in charge, charge_host and idle, in whole nanoseconds, so that
@@ -18,6 +18,7 @@ struct sim {
     struct sim_profile profile;
     uint64_t now_ns;
     uint64_t mem_used;
+    bool as_graph;                         /* this step is replayed */
     /* operations per ns and bytes per ns as the model uses them: peak times efficiency */
     double flop_rate, int_rate, byte_rate;
 };
@@ -38,12 +39,17 @@ static int sim_open(struct device *d, const struct device_conf *c, struct err *e
     d->self = s;
     d->is_virtual = true;
     d->pace = PACE_VIRTUAL;
-    snprintf(d->label, sizeof d->label, "sim %s (virtual clock, roofline model, not measured)",
-             s->profile.name);
+    snprintf(d->label, sizeof d->label, "sim %s (virtual clock, %s, not measured)", s->profile.name,
+             s->profile.n_table ? "tables of measured operations" : "roofline model");
     return 0;
 }
 
-static void sim_close(struct device *d) { free(d->self); }
+static void sim_close(struct device *d)
+{
+    profile_free(&((struct sim *)d->self)->profile);
+    free(d->self);
+}
+
 static uint64_t sim_now(struct device *d) { return ((struct sim *)d->self)->now_ns; }
 
 static void sim_idle(struct device *d, uint64_t until_ns)
@@ -54,16 +60,38 @@ static void sim_idle(struct device *d, uint64_t until_ns)
         s->now_ns = until_ns;
 }
 
-static void sim_charge(struct device *d, enum op op, enum fmt fmt, double flops, double bytes,
-                       uint32_t times)
+static double roofline(const struct sim *s, enum op op, const struct op_cost *c)
+{
+    double rate = c->fmt >= FMT_INT8 && s->int_rate > 0 ? s->int_rate : s->flop_rate;
+    double link = s->profile.link_bandwidth * 1e-9;
+    double t_flop = c->flops / rate, t_byte = c->bytes / (op == OP_SWAP ? link : s->byte_rate);
+
+    return t_flop > t_byte ? t_flop : t_byte;
+}
+
+static void sim_charge(struct device *d, enum op op, const struct op_cost *c, uint32_t times)
 {
     struct sim *s = d->self;
-    double rate = fmt >= FMT_INT8 && s->int_rate > 0 ? s->int_rate : s->flop_rate;
-    double link = s->profile.link_bandwidth * 1e-9;
-    double t_flop = flops / rate, t_byte = bytes / (op == OP_SWAP ? link : s->byte_rate);
-    double ns = (t_flop > t_byte ? t_flop : t_byte) + s->profile.launch_ns;
+    double ns = s->profile.n_table ? profile_lookup(&s->profile, op, c) : -1;
 
+    if (ns < 0)
+        ns = roofline(s, op, c);
+    ns += s->as_graph ? s->profile.graph_launch_ns : s->profile.launch_ns;
     s->now_ns += (uint64_t)(ns + 0.5) * times;
+}
+
+/* Steps in which every sequence decodes are replayed as graphs, as on a GPU; padding is not simulated. */
+static void sim_begin(struct device *d, const struct batch *b)
+{
+    ((struct sim *)d->self)->as_graph = d->exec.graph && b->n_tok == b->n_seq;
+}
+
+static int sim_exec(struct device *d, const struct exec *x, struct err *e)
+{
+    const struct sim *s = d->self;
+
+    (void)e;
+    return !x->fused || (x->graph && !(s->profile.graph_launch_ns > 0)) ? -1 : 0;
 }
 
 static void sim_charge_host(struct device *d, uint32_t n_seq)
@@ -123,7 +151,8 @@ const struct device_ops device_sim = {
     .about = "virtual clock and roofline cost model, no arithmetic (profiles: h200, a100, l4, cpu)",
     .computes = false, .act_bytes = 2, .weight_fmts = FMT_BIT(FMT_N) - 1,
     .kv_fmts = FMT_BIT(FMT_F16) | FMT_BIT(FMT_FP8) | FMT_BIT(FMT_INT8),
-    .open = sim_open, .close = sim_close, .now = sim_now, .idle = sim_idle,
+    .open = sim_open, .close = sim_close, .now = sim_now, .idle = sim_idle, .exec = sim_exec,
+    .begin = sim_begin,
     .charge = sim_charge, .charge_host = sim_charge_host,
     .alloc = sim_alloc, .release = sim_release,
     .weight = sim_weight, .weight_free = sim_weight_free, .probe = sim_probe,
