@@ -423,6 +423,12 @@ static void identities(void *self, const struct request *r, uint32_t from, uint3
         out[i] = hash64(hash64(0x6f7574, r->id), from + i);
 }
 
+struct exec replay_exec(const struct strategy *s)
+{
+    return (struct exec){ .graph = s->exec->graph, .fused = params_int(&s->exec_params, "fused") != 0,
+                          .exact = params_int(&s->exec_params, "exact") != 0 };
+}
+
 static int open_loop(struct loop *p)
 {
     const struct replay_conf *c = p->c;
@@ -432,8 +438,7 @@ static int open_loop(struct loop *p)
         .identities = identities, .identities_self = p,
     };
 
-    struct exec exec = { .graph = s->exec->graph, .fused = params_int(&s->exec_params, "fused") != 0,
-                         .exact = params_int(&s->exec_params, "exact") != 0 };
+    struct exec exec = replay_exec(s);
 
     p->oracle = s->sched->oracle || s->kv->oracle;
     if (dev_exec(p->dev, &exec, p->e))

@@ -368,6 +368,22 @@ static int ids_fit(struct sweep *s)
     return 0;
 }
 
+/* What the device cannot do is refused before anything runs. */
+static int device_can(struct sweep *s)
+{
+    for (size_t i = 0; i < s->c->n_strategy; i++) {
+        const struct strategy *st = s->c->strategy + i;
+        struct exec x = replay_exec(st);
+
+        if (dev_exec(&s->dev, &x, s->e))
+            return -1;
+        if (!(s->dev.ops->kv_fmts & FMT_BIT(kv_fmt(st))))
+            return err_set(s->e, EXIT_USAGE, "strategy %s: device %s cannot cache K and V as %s", st->name,
+                           s->dev.ops->name, fmt_name(kv_fmt(st)));
+    }
+    return 0;
+}
+
 static int prepare(struct sweep *s)
 {
     const struct sweep_conf *c = s->c;
@@ -385,7 +401,7 @@ static int prepare(struct sweep *s)
         return err_set(s->e, EXIT_USAGE, "--max-len %u: model %s ends at %u tokens", s->max_len,
                        s->shape.name, s->shape.max_context);
     if (kv_size(s, FMT_F16) || dev_open(&s->dev, c->device, &c->device_conf, s->e) ||
-        loaded_open(&s->models, &s->dev, &s->shape, c->seed, s->e) || pool_for(s, FMT_F16))
+        device_can(s) || loaded_open(&s->models, &s->dev, &s->shape, c->seed, s->e) || pool_for(s, FMT_F16))
         return -1;
     return 0;
 }

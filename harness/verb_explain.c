@@ -82,6 +82,7 @@ static int print_strategy(const char *text, struct err *e)
                s.sched_params.value);
     print_part("memory", s.kv->name, s.kv->about, s.kv->oracle, s.kv->knobs, s.kv_params.value);
     print_part("weights", s.prec->name, s.prec->about, false, s.prec->knobs, s.prec_params.value);
+    print_part("launch", s.exec->name, s.exec->about, false, s.exec->knobs, s.exec_params.value);
     return 0;
 }
 
@@ -133,13 +134,18 @@ static bool print_named(const char *name)
             print_part("weights", name, prec_registry[i]->about, false, prec_registry[i]->knobs, NULL);
             return true;
         }
+    for (size_t i = 0; exec_registry[i]; i++)
+        if (!strcmp(name, exec_registry[i]->name)) {
+            print_part("launch", name, exec_registry[i]->about, false, exec_registry[i]->knobs, NULL);
+            return true;
+        }
     return false;
 }
 
 static int unknown(const char *name, struct err *e)
 {
     enum { MAX = 256 };
-    const char *all[3 * MAX], *near;
+    const char *all[4 * MAX], *near;
     char *presets[MAX];
     size_t n = home_list("strategies/presets", ".json", presets, MAX), k = 0;
 
@@ -147,10 +153,12 @@ static int unknown(const char *name, struct err *e)
         all[k++] = presets[i];
     for (size_t i = 0; sched_registry[i] && k < 2 * MAX; i++)
         all[k++] = sched_registry[i]->name;
-    for (size_t i = 0; kv_registry[i] && k < 3 * MAX - 16; i++)
+    for (size_t i = 0; kv_registry[i] && k < 3 * MAX; i++)
         all[k++] = kv_registry[i]->name;
-    for (size_t i = 0; prec_registry[i] && k < 3 * MAX; i++)
+    for (size_t i = 0; prec_registry[i] && k < 4 * MAX; i++)
         all[k++] = prec_registry[i]->name;
+    for (size_t i = 0; exec_registry[i] && k < 4 * MAX; i++)
+        all[k++] = exec_registry[i]->name;
     near = nearest_name(name, all, k);
     err_set(e, EXIT_USAGE, "explain: no preset or part is called '%s'; %s%s%s'servelab list' shows all", name,
             near ? "did you mean '" : "", near ? near : "", near ? "'? " : "");

@@ -17,7 +17,7 @@ extern const struct verb verb_list;
 
 static const char help[] =
     "usage: servelab list [KIND] [--json]\n\n"
-    "KIND: schedulers, memory, precisions, devices, profiles, models, presets, traces, recipes.\n"
+    "KIND: schedulers, memory, precisions, launches, devices, profiles, models, presets, traces, recipes.\n"
     "Without one: everything. A strategy is scheduler+memory+precision, knobs follow a part's name:\n"
     "continuous:batch=16+paged:block=32+int4:group=128.\n\n"
     "example: servelab list schedulers\n";
@@ -67,6 +67,16 @@ static json_t *list_memory(void)
     for (size_t i = 0; kv_registry[i]; i++)
         json_array_append_new(a, item(kv_registry[i]->name, kv_registry[i]->about,
                                       knobs_json(kv_registry[i]->knobs)));
+    return a;
+}
+
+static json_t *list_launches(void)
+{
+    json_t *a = json_array();
+
+    for (size_t i = 0; exec_registry[i]; i++)
+        json_array_append_new(a, item(exec_registry[i]->name, exec_registry[i]->about,
+                                      knobs_json(exec_registry[i]->knobs)));
     return a;
 }
 
@@ -170,6 +180,7 @@ static json_t *list_recipes(void)
 
 static const struct kind { const char *name; json_t *(*get)(void); } kinds[] = {
     { "schedulers", list_schedulers }, { "memory", list_memory }, { "precisions", list_precisions },
+    { "launches", list_launches },
     { "devices", list_devices }, { "profiles", list_profiles }, { "models", list_models },
     { "presets", list_presets }, { "traces", list_traces }, { "recipes", list_recipes },
 };

@@ -46,13 +46,25 @@ static void note(void *self, const struct replay_done *d)
     o->e2e_ns[i] = d->last_ns - d->arrive_ns;
 }
 
+/* The pool in the format that the strategy asks for, with as many slots. */
+static int pool_for(struct lab *l, const struct strategy *st)
+{
+    enum fmt fmt = prec_kv(&(struct prec){ st->prec, st->prec_params });
+    uint32_t n_slot = l->kv.n_slot;
+
+    if (l->kv.fmt == fmt)
+        return 0;
+    dev_kv_close(&l->dev, &l->kv);
+    return dev_kv_open(&l->dev, &l->kv, l->shape.n_layer, l->shape.n_kv_head, l->shape.head_dim, fmt, n_slot,
+                       &l->e);
+}
+
 int lab_run(struct lab *l, const struct lab_run_conf *c, struct replay_result *res,
             struct lab_out *out)
 {
     struct strategy st;
     struct replay_conf rc = {
         .trace = c->trace, .strategy = &st, .kv_pool = &l->kv,
-        .kv_slots = c->kv_slots ? c->kv_slots : l->kv.n_slot,
         .max_len = c->max_len ? c->max_len : 1024, .host_slots = 512, .rate_scale = 1, .seed = 1, .log = c->log,
         .recorder = c->recorder,
     };
@@ -68,8 +80,9 @@ int lab_run(struct lab *l, const struct lab_run_conf *c, struct replay_result *r
         rc.on_done = note;
         rc.on_done_self = out;
     }
-    if (strategy_parse(&st, c->strategy, &l->e))
+    if (strategy_parse(&st, c->strategy, &l->e) || pool_for(l, &st))
         return -1;
+    rc.kv_slots = c->kv_slots ? c->kv_slots : l->kv.n_slot;
     rc.model = loaded_get(&l->models, &st, &l->e);
     if (!rc.model || replay_run(&rc, res, &l->e)) {
         test_note("%s: %s", c->strategy, l->e.text);
