@@ -271,7 +271,7 @@ static int look(struct job *j)
     if (!db)
         return -1;
     rc = make_tables(j, db) || ask(j, db) || write_claims(j) ? -1 : 0;
-    snprintf(caption, sizeof caption, "experiment %.40s%s; %.40s on sim %.40s (virtual clock, roofline model, "
+    snprintf(caption, sizeof caption, "experiment %.40s%s; %.40s on sim %.40s (virtual clock, cost model, "
              "not measured); synthetic weights", j->spec.name, j->c->is_small ? " (short form)" : "",
              j->spec.model, j->spec.profile);
     if (!rc && !j->c->no_figure)

@@ -67,7 +67,7 @@ static int put_labels(struct report *r)
 {
     fputs("<p>", r->out);
     if (db_int(r->s->db, "SELECT count(*) FROM x_runs WHERE clock = 'virtual'", 0, 0))
-        fputs("<span class=\"tag bad\">virtual clock, roofline model, not measured</span> ",
+        fputs("<span class=\"tag bad\">virtual clock, cost model, not measured</span> ",
               r->out);
     if (db_int(r->s->db, "SELECT count(*) FROM x_runs WHERE clock <> 'virtual'", 0, 0))
         fputs("<span class=\"tag\">measured, monotonic clock</span> ", r->out);

@@ -149,7 +149,7 @@ bool near_best(double value, double best, int better)
 const char *clock_note(const char *device, const char *clock)
 {
     if (strcmp(clock, "virtual") == 0)
-        return strcmp(device, "sim") == 0 ? "virtual clock, roofline model, not measured"
+        return strcmp(device, "sim") == 0 ? "virtual clock, cost model, not measured"
                                           : "virtual clock, not measured";
     return "";
 }

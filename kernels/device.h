@@ -182,6 +182,7 @@ struct device {
     struct exec exec;              /* as dev_exec last set it */
     uint32_t step_pad_rows;        /* rows that the last step computed beyond those asked (graph padding) */
     uint64_t step_device_ns;       /* time the device was busy with the last step; 0: not known */
+    uint64_t mem_bytes;            /* the device's own memory, set by open; 0: the host's */
     char label[160];               /* set by open: "cpu avx512 2 threads", "sim h200 (virtual ...)" */
     bool is_virtual;               /* its clock is simulated */
     enum pace pace;

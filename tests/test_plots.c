@@ -125,7 +125,7 @@ static void test_never_mixed(void)
     char *text;
 
     text = table(store(&f));
-    CU_ASSERT_PTR_NOT_NULL(strstr(text, "virtual clock, roofline model, not measured"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "virtual clock, cost model, not measured"));
     free(text);
     CU_ASSERT_EQUAL_FATAL(selection_open(&s, store(&f), NULL, &e), 0);
     CU_ASSERT_EQUAL(db_int(s.db, "SELECT count(*) FROM x_groups", 0, 0), 2);
