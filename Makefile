@@ -20,8 +20,12 @@ quote = '$(subst ','\'',$(1))'
 option = $(if $(call typed,$1),--$2 $(call quote,$(call typed,$1)))
 db = $(call option,DB,db)
 
-all: gen                 ## build the program: build/servelab
+all: gen                 ## build the program: build/servelab (and the cuda device where nvcc and a GPU are)
 	$(compile) bin || .ci/deps why
+	@CUDA='$(CUDA)' .ci/plugin auto
+
+cuda: gen                ## build the cuda device, build/device_cuda.so, for all architectures (nvcc; no GPU needed)
+	@CUDA='$(CUDA)' .ci/plugin all
 
 help:                    ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +60,21 @@ test: gen                ## run the tests: [FILTER=suite or suite/test]; TAP her
 	$(compile) tests || .ci/deps why
 	@$(TEST_BIN) --junit build/junit.xml $(call quote,$(call typed,FILTER))
 
+test-emu: gen            ## run the GPU's kernels on the CPU, emulated: [FILTER=] [SAN=1 | TSAN=1]
+	+@$(MAKE) --no-print-directory -f .ci/emu.mk $(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc 2>/dev/null || echo 2)) run
+
+test-cuda: all cuda      ## the same comparisons on this machine's GPU, sanitizer runs, strategies bit for bit
+	@.ci/test-cuda
+
+on-gpu:                  ## all that needs a GPU in one go: build, test, bench, profile, golden runs: [OUT=folder]
+	@.ci/on-gpu $(call quote,$(call typed,OUT))
+
+model:                   ## fetch a real model: MODEL=smollm2-135m
+	@.ci/model $(call quote,$(call typed,MODEL))
+
+fuzz:                    ## fuzz the readers of files from outside: [SECONDS=60 each]
+	@.ci/fuzz $(call quote,$(call typed,SECONDS))
+
 mutants:                 ## plant known defects one by one: do the tests notice? (minutes)
 	@.ci/mutants
 
@@ -83,4 +102,4 @@ clean:                   ## remove everything that was built (recorded runs stay
 gen:
 	@CUDA='$(CUDA)' .ci/gen
 
-.PHONY: all help deps deps-dev experiment test mutants layers doctor bench plots report trace clean gen
+.PHONY: all cuda help deps deps-dev experiment test test-emu test-cuda on-gpu model fuzz mutants layers doctor bench plots report trace clean gen

@@ -5,6 +5,10 @@
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Exit statuses, as documented in README and --help. */
 enum {
     EXIT_RUN_FAILED = 1,   /* a run failed: device error, scheduler stuck, out of memory */
@@ -21,5 +25,9 @@ struct err {
 
 /* Fills e unless it already holds an error; e may be NULL. Always returns -1. */
 int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/ops_bench.h"
 #include "harness/roof.h"
 #include "harness/verb.h"
 
@@ -45,6 +46,7 @@ struct bench_run {
     size_t big_bytes;
     bool quick, json;
     const char *only;                      /* format to load, or NULL: all */
+    const char *group;                     /* of another device's operations, or NULL: all */
     int rounds;
 };
 
@@ -291,8 +293,12 @@ static void show_all(const struct bench_run *b)
 }
 
 static const char help[] =
-    "usage: servelab bench kernels [--quick] [--json] [--isa NAME] [--threads N] [--format F]\n\n"
-    "Measures the cpu kernels and, in the same rounds, the roofs of this machine.\n"
+    "usage: servelab bench kernels [--quick] [--json] [--isa NAME] [--threads N] [--format F]\n"
+    "       servelab bench kernels --device cuda [--only GROUP] [--json]\n\n"
+    "Measures the cpu kernels and, in the same rounds, the roofs of this machine; or those of a GPU, at the shapes\n"
+    "of whole models.\n"
+    "  --device D   cpu (default) or cuda\n"
+    "  --only GROUP cuda: matmul, decode, prefill or rows\n"
     "  --quick      fewer rounds and shapes (about 20 s)\n"
     "  --json       one JSON object instead of a table\n"
     "  --isa NAME   avx512, avx2 or scalar; default: the best here\n"
@@ -301,13 +307,14 @@ static const char help[] =
     "example: servelab bench kernels --quick\n";
 
 /* 1: go on, 0: done, -1: error */
-static int options(struct bench_run *b, struct device_conf *conf, int argc, char **argv,
+static int options(struct bench_run *b, struct device_conf *conf, const char **device, int argc, char **argv,
                    struct err *e)
 {
     static const struct option opts[] = {
         { "quick", no_argument, NULL, 'q' }, { "json", no_argument, NULL, 'j' },
         { "isa", required_argument, NULL, 'i' }, { "threads", required_argument, NULL, 't' },
-        { "format", required_argument, NULL, 'f' },
+        { "format", required_argument, NULL, 'f' }, { "device", required_argument, NULL, 'd' },
+        { "only", required_argument, NULL, 'o' },
         { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 }
     };
 
@@ -319,6 +326,8 @@ static int options(struct bench_run *b, struct device_conf *conf, int argc, char
         case 'i': conf->isa = optarg; break;
         case 't': conf->n_thread = atoi(optarg); break;
         case 'f': b->only = optarg; break;
+        case 'd': *device = optarg; break;
+        case 'o': b->group = optarg; break;
         case 'h': fputs(help, stdout); return 0;
         default: return err_set(e, EXIT_USAGE, "bench kernels: bad option; see --help");
         }
@@ -343,11 +352,20 @@ static int bench(int argc, char **argv, struct err *e)
 {
     struct bench_run *b = calloc(1, sizeof *b);
     struct device_conf conf = { .pace = PACE_SKIP };
+    const char *device = "cpu";
+    const struct device_ops *other;
     int go, rc = EXIT_RUN_FAILED;
 
     if (!b)
         return err_set(e, EXIT_RUN_FAILED, "bench: no memory"), EXIT_RUN_FAILED;
-    go = options(b, &conf, argc, argv, e);
+    go = options(b, &conf, &device, argc, argv, e);
+    if (go > 0 && strcmp(device, "cpu")) {
+        struct ops_bench_conf c = { .only = b->group, .quick = b->quick, .json = b->json };
+
+        other = device_find(device, e);
+        free(b);
+        return other ? ops_bench(other, &c, e) : -1;
+    }
     if (go <= 0 || dev_open(&b->d, &device_cpu, &conf, e)) {
         free(b);
         return go == 0 ? 0 : EXIT_USAGE;

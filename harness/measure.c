@@ -6,7 +6,7 @@
 #include "base/hash.h"
 #include "base/num.h"
 
-enum { COPIES_MAX = 64, PUT_CHUNK = 1 << 16 };
+enum { COPIES_MAX = 64, PUT_CHUNK = 1 << 16, PICK_MAX = 64 };
 
 static uint32_t max_width(const struct model_shape *s)
 {
@@ -55,10 +55,12 @@ int measure_open(struct measure *m, struct device *d, const struct model_shape *
     m->delta = dev_alloc(d, m->act_bytes, "operands", e);
     m->gain = dev_alloc(d, (uint64_t)max_width(s) * d->ops->act_bytes, "gains", e);
     m->tok = malloc(max_tok * sizeof *m->tok);
-    if (!m->x || !m->y || !m->delta || !m->gain || !m->tok) {
-        measure_close(m);
-        return m->tok ? -1 : err_set(e, EXIT_RUN_FAILED, "out of memory");
-    }
+    m->count = malloc((max_tok + 1) * sizeof *m->count);
+    m->zero = calloc(max_tok + 1, sizeof *m->zero);
+    if (!m->x || !m->y || !m->delta || !m->gain || !m->tok || !m->count || !m->zero)
+        return err_set(e, EXIT_RUN_FAILED, "out of memory");
+    for (uint32_t i = 0; i <= max_tok; i++)
+        m->count[i] = i;
     for (uint32_t i = 0; i < max_tok; i++)
         m->tok[i] = (uint32_t)(hash64(1, i) % s->vocab);
     m->rope = (struct rope){ .n_q = s->n_head, .half = s->head_dim / 2, .eps = s->norm_eps };
@@ -85,6 +87,8 @@ void measure_close(struct measure *m)
     dev_release(m->d, m->delta, m->act_bytes);
     dev_release(m->d, m->gain, (uint64_t)max_width(&m->shape) * m->d->ops->act_bytes);
     free(m->tok);
+    free(m->count);
+    free(m->zero);
     memset(m, 0, sizeof *m);
 }
 
@@ -152,8 +156,8 @@ static void one_call(void *arg, uint32_t i)
     case OP_EMBED: dev_embed(m->d, m->y, w, m->tok, c->rows); break;
     case OP_NORM: dev_norm(m->d, m->y, m->x, m->delta, m->gain, c->rows, s->dim, s->norm_eps); break;
     case OP_SWIGLU: dev_swiglu(m->d, m->y, m->x, c->rows, s->ffn); break;
-    case OP_GATHER: dev_gather(m->d, m->y, m->x, m->tok, c->rows, s->dim); break;
-    case OP_PICK: dev_pick(m->d, m->tok, m->x, c->rows, s->vocab); break;
+    case OP_GATHER: dev_gather(m->d, m->y, m->x, m->count, c->rows, s->dim); break;
+    case OP_PICK: dev_pick(m->d, m->picked, m->x, c->rows, s->vocab); break;
     case OP_ROPE_STORE: dev_rope_store(m->d, m->x, &m->kv, i % m->kv.n_layer, c->b, &m->rope); break;
     default: dev_attend(m->d, m->y, m->x, &m->kv, i % m->kv.n_layer, c->b, s->n_head); break;
     }
@@ -181,18 +185,20 @@ double measure_matmul(struct measure *m, uint32_t rows, struct err *e)
     return timed(&c, e);
 }
 
+/* Inside a step, so that tokens and row numbers lie on the device already. */
 double measure_rows(struct measure *m, enum op op, uint32_t rows, struct err *e)
 {
-    struct call c = { m, op, rows, NULL };
+    struct batch b = { .n_tok = rows, .n_seq = rows, .n_row = rows, .tok = m->tok, .pos = m->zero, .slot = m->zero,
+                       .seq_start = m->count, .kv_len = m->zero, .block_tokens = m->zero, .table_start = m->zero,
+                       .table = m->zero, .row = m->count };
+    struct call c = { m, op, rows, &b };
     double ns;
 
-    if (op == OP_GATHER)
-        for (uint32_t i = 0; i < rows; i++)
-            m->tok[i] = i;
+    if (op == OP_PICK && rows > PICK_MAX)
+        return err_set(e, EXIT_RUN_FAILED, "measure: pick of %u rows, at most %d", rows, PICK_MAX);
+    dev_begin(m->d, &b);
     ns = timed(&c, e);
-    for (uint32_t i = 0; i < m->max_tok; i++)
-        m->tok[i] = (uint32_t)(hash64(1, i) % m->shape.vocab);
-    return ns;
+    return dev_end(m->d, e) ? -1 : ns;
 }
 
 /* ---- batches ---- */

@@ -20,7 +20,9 @@ struct measure {
     struct kv_pool kv;
     bool pool_full;                        /* of random numbers */
     struct rope rope;
-    uint32_t *tok;
+    uint32_t *tok;                         /* [max_tok] random tokens */
+    uint32_t *count, *zero;                /* [max_tok + 1] 0, 1, 2 ... and zeros */
+    uint32_t picked[64];
     uint64_t rng;
 };
 /* Room for operations of up to max_tok rows. 0, or -1 with e. */

@@ -32,7 +32,7 @@ static bool try_device(const struct device_ops *ops)
     struct device_conf c = { 0 };
     struct device d;
     struct err e = { 0 };
-    char probe[128] = "", line[1200];
+    char probe[1000] = "", line[1200];
 
     if ((ops->probe && ops->probe(probe, sizeof probe)) || dev_open(&d, ops, &c, &e)) {
         snprintf(line, sizeof line, "%s", e.code ? e.text : probe);
@@ -87,8 +87,8 @@ static int run(int argc, char **argv, struct err *e)
     say(true, "machine", line);
     good &= try_home();
     for (size_t i = 0; device_registry[i]; i++)
-        good &= try_device(device_registry[i]);
-    say(false, "cuda", *SERVELAB_CUDA ? SERVELAB_CUDA : "not looked for (CUDA=no)");
+        good &= try_device(device_registry[i]) || !strcmp(device_registry[i]->name, "cuda");
+    say(*SERVELAB_CUDA != 0, "nvcc", *SERVELAB_CUDA ? SERVELAB_CUDA : "not looked for (CUDA=no)");
     good &= say(sqlite3_libversion_number() >= 3037000, "sqlite", sqlite3_libversion());
     try_gnuplot();
     return good ? 0 : EXIT_RUN_FAILED;

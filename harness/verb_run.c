@@ -20,7 +20,7 @@ static const char help[] =
     "  --trace F           a file, or a name under workloads/ (chat.json)\n"
     "  --strategy S[,S]    scheduler+memory+precision with knobs, such as continuous+paged:block=16+f16,\n"
     "                      or a preset; default: the preset 'default' (see 'servelab list')\n"
-    "  --device D          cpu, sim, ref; auto (default) takes the fastest that this machine has\n"
+    "  --device D          cuda, cpu, sim, ref; auto (default): cuda where it can run, else cpu, and says why\n"
     "  --profile P         sim: machine to simulate (default cpu; see 'servelab list profiles')\n"
     "  --model M           a shape under models/shapes or a path (default smollm2-135m)\n"
     "  --rate X[,X]        multiplies the trace's arrival rate; '1-8*2' means 1,2,4,8 (default 1)\n"
@@ -213,29 +213,26 @@ static int take(struct args *a, int opt, struct err *e)
     return rc;
 }
 
-/* auto: the first device of the registry that computes and can run here. */
+/* auto: a GPU where one can run, else cpu, and the output says why. */
 static int choose_device(struct args *a, struct err *e)
 {
-    static char note[160];
+    static char note[1040];
+    char line[1000] = "this build has no GPU device";
+    const struct device_ops *gpu = device_find("cuda", NULL);
 
     a->c.device_note = "";
     if (strcmp(a->device, "auto")) {
         a->c.device = device_find(a->device, e);
         return a->c.device ? 0 : -1;
     }
-    for (size_t i = 0; device_registry[i]; i++) {
-        char line[128] = "";
-
-        if (!device_registry[i]->computes || !strcmp(device_registry[i]->name, "ref") ||
-            (device_registry[i]->probe && device_registry[i]->probe(line, sizeof line)))
-            continue;
-        a->c.device = device_registry[i];
-        snprintf(note, sizeof note, "device auto chose %s: %s", a->c.device->name,
-                 "this build has no GPU device");
-        a->c.device_note = note;
+    if (gpu && !gpu->probe(line, sizeof line)) {
+        a->c.device = gpu;
         return 0;
     }
-    return err_set(e, EXIT_USAGE, "--device auto: no computing device can run here; try --device sim");
+    a->c.device = device_find("cpu", e);
+    snprintf(note, sizeof note, "device auto chose cpu: %s", line);
+    a->c.device_note = note;
+    return a->c.device ? 0 : -1;
 }
 
 static int complete(struct args *a, char *trace_path, size_t n, struct err *e)

@@ -44,7 +44,7 @@ static void stalls(void) { run_small("02-stalls", 5); }
 static void fairness(void) { run_small("03-fairness", 5); }
 static void shortest(void) { run_small("04-shortest", 10); }
 static void prefix_cache(void) { run_small("05-prefix-cache", 3); }
-static void eviction(void) { run_small("06-eviction", 9); }
+static void eviction(void) { run_small("06-eviction", 20); }
 
 /* Equal recipes give equal traces, a tenant's requests do not depend on the others', limits are kept. */
 static void traces(void)

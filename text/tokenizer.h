@@ -1,12 +1,14 @@
-/* tokenizer.h - text to token ids and back: byte-level BPE as GPT-2, SmolLM2, Llama 3 and Qwen2 use it.
+/* tokenizer.h - text to token ids and back: byte-level BPE as GPT-2, SmolLM2, Llama 3 and Qwen2 use
+ * it.
  *
- * Text is cut into words by the model's pre-tokenizer, each word's bytes are merged by rank (Sennrich et al.
- * 2016; bytes: Radford et al. 2019), and the ids are those of Hugging Face's tokenizers for the same
- * tokenizer.json. Text from outside may hold anything: bytes that are no UTF-8 count as U+FFFD (one for each
- * maximal part, as Unicode recommends), NUL is a byte like others, and special tokens are text unless asked for.
+ * Text is cut into words by the model's pre-tokenizer, each word's bytes are merged by rank
+ * (Sennrich et al. 2016; bytes: Radford et al. 2019), and the ids are those of Hugging Face's
+ * tokenizers for the same tokenizer.json. Text from outside may hold anything: bytes that are no
+ * UTF-8 count as U+FFFD (one for each maximal part, as Unicode recommends), NUL is a byte like
+ * others, and special tokens are text unless asked for.
  *
- * Sources: tokenizer.json (here) and GGUF metadata (models/tokenizer_gguf.h), both through tokenizer_build.
- * A tokenizer remembers words that it has seen: one thread at a time. */
+ * Sources: tokenizer.json (here) and GGUF metadata (models/tokenizer_gguf.h), both through
+ * tokenizer_build. A tokenizer remembers words that it has seen: one thread at a time. */
 #ifndef TEXT_TOKENIZER_H
 #define TEXT_TOKENIZER_H
 
@@ -26,8 +28,8 @@ void text_out_free(struct text_out *out);
 
 /* ---- opening ---- */
 struct tokenizer;
-/* path: a folder with tokenizer.json, or the file itself. tokenizer_config.json beside it may name bos,
- * eos and the chat template. */
+/* path: a folder with tokenizer.json, or the file itself. tokenizer_config.json beside it may name
+ * bos, eos and the chat template. */
 int  tokenizer_load_json(struct tokenizer **t, const char *path, struct err *e);
 void tokenizer_free(struct tokenizer *t);              /* NULL is fine */
 
@@ -56,8 +58,8 @@ enum { DECODE_SPECIAL = 1 };       /* show special tokens; otherwise they are le
 /* All at once: appends valid UTF-8; bytes that are none become U+FFFD. */
 int tokenizer_decode(const struct tokenizer *t, const uint32_t *id, size_t n, unsigned flags,
                      struct text_out *out, struct err *e);
-/* Token by token: what is appended is whole characters only, and the sum of all pushes and the end is
- * what tokenizer_decode gives for all ids. */
+/* Token by token: what is appended is whole characters only, and the sum of all pushes and the end
+ * is what tokenizer_decode gives for all ids. */
 struct decode_stream {
     const struct tokenizer *t;
     unsigned flags;
@@ -72,9 +74,9 @@ int  decode_end(struct decode_stream *s, struct text_out *out, struct err *e);
 struct chat_turn { const char *role, *text; };         /* "system", "user", "assistant" */
 /* The form that the template's text was recognised as ("smollm2", "llama3", "qwen2", "chatml"), or NULL. */
 const char *tokenizer_chat_form(const struct tokenizer *t);
-/* The prompt of a conversation, ending where the model answers. Refused with a reason when the model has no
- * template or one that is not known: no template language is interpreted. chat_encode takes special
- * tokens from the form only: those that stand in a turn's text are text. */
+/* The prompt of a conversation, ending where the model answers. Refused with a reason when the
+ * model has no template or one that is not known: no template language is interpreted. chat_encode
+ * takes special tokens from the form only: those that stand in a turn's text are text. */
 int chat_text(const struct tokenizer *t, const struct chat_turn *turn, size_t n,
               struct text_out *out, struct err *e);
 int chat_encode(struct tokenizer *t, const struct chat_turn *turn, size_t n, struct token_ids *out,

@@ -1,6 +1,4 @@
 SELECT row_number() OVER (ORDER BY p, place) AS series, part || ': ' || label AS label, p AS color_index
-FROM (SELECT *, CASE part WHEN 'ample' THEN 0 WHEN 'pressure' THEN 1 WHEN 'thrash' THEN 2 ELSE 3 END AS p FROM x_cell)
-ORDER BY 1;
-SELECT row_number() OVER (ORDER BY p, place) AS series, tok_s, tpot_p99, preemptions
-FROM (SELECT *, CASE part WHEN 'ample' THEN 0 WHEN 'pressure' THEN 1 WHEN 'thrash' THEN 2 ELSE 3 END AS p FROM x_cell)
-ORDER BY 1;
+FROM x_cell JOIN x_part USING (part) ORDER BY 1;
+SELECT row_number() OVER (ORDER BY p, c.place) AS series, c.tok_s / b.tok_s AS tok, c.tpot_p99 / b.tpot_p99 AS tpot, c.preemptions
+FROM x_cell c JOIN x_part USING (part) JOIN x_cell b ON b.part = x_part.base AND b.place = 1 ORDER BY 1;
