@@ -34,7 +34,7 @@ struct loop {
     bool check;
     const char *tenant[MAX_TENANT];
     uint32_t n_tenant;
-    bool oracle;                       /* a part of the strategy declares that it reads output lengths */
+    uint32_t poison;                   /* what a scheduler reads as output length that is no oracle */
     struct mover mover;
     struct kv_count counted;           /* at the last step: hits and evictions are logged as differences */
     struct err *e;
@@ -148,7 +148,7 @@ static int inject(struct loop *p)
         l->r.max_new = p->c->max_new ? p->c->max_new : in->n_out;
         if (l->r.max_new < in->n_out)
             l->r.max_new = in->n_out;
-        l->r.oracle_n_out = p->oracle ? in->n_out : p->c->poison ? p->c->poison : ORACLE_POISON;
+        l->r.oracle_n_out = p->sched.ops->oracle ? in->n_out : p->poison;
         l->r.priority = in->more ? in->more->priority : 0;
         l->r.tenant = tenant_of(p, in);
         l->arrive_ns = l->r.arrive_ns = arrival(p, p->next);
@@ -362,7 +362,8 @@ static int run_step(struct loop *p, uint64_t from)
         row.start_ns = (int64_t)from;
         row.host_ns = (int64_t)(launched - from);
         row.end_ns = (int64_t)p->now_ns;
-        row.device_ns = (int64_t)(p->now_ns - launched);
+        row.device_ns = (int64_t)(p->dev->step_device_ns ? p->dev->step_device_ns : p->now_ns - launched);
+        row.pad_rows = p->dev->step_pad_rows;
         if (recorder_step(p->c->recorder, &row, p->e))
             return -1;
     }
@@ -423,6 +424,13 @@ static void identities(void *self, const struct request *r, uint32_t from, uint3
         out[i] = hash64(hash64(0x6f7574, r->id), from + i);
 }
 
+/* For memory managers that declare it: schedulers do not get to see it. */
+static uint32_t true_length(void *self, const struct request *r)
+{
+    (void)self;
+    return ((const struct live *)r->replay)->in->n_out;
+}
+
 struct exec replay_exec(const struct strategy *s)
 {
     return (struct exec){ .graph = s->exec->graph, .fused = params_int(&s->exec_params, "fused") != 0,
@@ -435,12 +443,12 @@ static int open_loop(struct loop *p)
     const struct strategy *s = c->strategy;
     struct kv_env env = {
         .params = s->kv_params, .n_slot = c->kv_slots, .max_len = c->max_len,
-        .identities = identities, .identities_self = p,
+        .identities = identities, .identities_self = p, .length = s->kv->oracle ? true_length : NULL,
     };
 
     struct exec exec = replay_exec(s);
 
-    p->oracle = s->sched->oracle || s->kv->oracle;
+    p->poison = c->poison ? c->poison : ORACLE_POISON;
     if (dev_exec(p->dev, &exec, p->e))
         return -1;
     if (mover_open(&p->mover, p->dev, c->kv_pool, c->host_slots, p->e))
@@ -460,7 +468,7 @@ static int open_loop(struct loop *p)
     p->yield = ARENA_NEW(&p->arena, uint32_t, p->sched.max_seq);
     p->slot_used = ARENA_NEW(&p->arena, uint64_t, p->sched.max_seq / 64 + 1);
     if (!p->plan.slice || !p->yield || !p->slot_used ||
-        (p->check && !checker_room(&p->checker, c->kv_slots, c->max_len, &p->arena)))
+        (p->check && !checker_room(&p->checker, c->kv_slots, c->max_len, p->poison, &p->arena)))
         return err_set(p->e, EXIT_RUN_FAILED, "out of memory for plans of %u sequences",
                        p->sched.max_seq);
     p->res->kv_blocks_total = p->kv.ops->count(&p->kv).blocks_total;

@@ -130,6 +130,10 @@ static int recognise(const char *path, bool *fresh, struct err *e)
     if (be32(h + 60) > DB_VERSION)
         return err_set(e, EXIT_USAGE, "%s: schema version %u is newer than this program's %d; "
                        "left as it is; use a newer servelab", path, be32(h + 60), (int)DB_VERSION);
+    if (be32(h + 60) < DB_VERSION)
+        return err_set(e, EXIT_USAGE, "%s: schema version %u is older than this program's %d; left as it is; give "
+                       "another file (--db), and read this one with the servelab that wrote it", path, be32(h + 60),
+                       (int)DB_VERSION);
     return 0;
 }
 

@@ -31,7 +31,7 @@ struct recorder *recorder_open(const char *path, struct err *e)
     r->put_times = db_prepare(r->db, path, "INSERT INTO token_times VALUES (?,?,?)", e);
     r->put_step = db_prepare(r->db, path,
                              "INSERT INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,"
-                             "?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                             "?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                              e);
     if (r->put_request && r->put_times && r->put_step)
         return r;

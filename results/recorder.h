@@ -84,6 +84,7 @@ struct step_row {
     int64_t kv_tokens_shared;          /* used by several requests, counted beyond the first */
     int64_t cache_hit_tokens, evicted_blocks;            /* prefix cache: spared, given up */
     int64_t copied_tokens, swapped_out_tokens, swapped_in_tokens;   /* K and V moved before the step */
+    int64_t pad_rows;
     int64_t wait[WHY_COLUMNS];
 };
 

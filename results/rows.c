@@ -202,7 +202,8 @@ static int put_step(struct recorder *r, const struct step_row *t, struct err *e)
         t->kv_blocks_total, t->kv_slots_total, t->kv_slots_held, t->kv_tokens_stored,
         t->kv_slots_future, t->preemptions, t->host_ns, t->device_ns,
         t->kv_tokens_shared, t->cache_hit_tokens, t->evicted_blocks, t->copied_tokens,
-        t->swapped_out_tokens, t->swapped_in_tokens, t->wait[0], t->wait[1], t->wait[2], t->wait[3], t->wait[4]
+        t->swapped_out_tokens, t->swapped_in_tokens, t->wait[0], t->wait[1], t->wait[2], t->wait[3], t->wait[4],
+        t->pad_rows
     };
 
     for (int i = 0; i < (int)(sizeof v / sizeof *v); i++)

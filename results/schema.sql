@@ -1,9 +1,9 @@
--- schema.sql - version 1 of what servelab remembers. Compiled into the binary; run in one transaction.
+-- schema.sql - version 2 of what servelab remembers. Compiled into the binary; run in one transaction.
 -- Rules: plural tables, *_id local integers, *_uid identities for merging, instants *_ns = ns since the
 -- run's start, wall times *_at = ISO-8601 UTC text, ms only in views. NULL: not known, never "zero".
 -- The numbers in application_id ('SVLB') and user_version are repeated in db.h; a test compares them.
 PRAGMA application_id = 1398164546;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
@@ -139,6 +139,7 @@ CREATE TABLE steps (
   swapped_in_tokens INTEGER NOT NULL,
   wait_no_kv INTEGER NOT NULL, wait_budget INTEGER NOT NULL, wait_seq_cap INTEGER NOT NULL,
   wait_batch_closed INTEGER NOT NULL, wait_order INTEGER NOT NULL,
+  pad_rows INTEGER NOT NULL,                   -- computed for nothing: graphs are replayed at padded sizes
   CHECK (end_ns >= start_ns),
   PRIMARY KEY (run_id, step_index)
 ) STRICT, WITHOUT ROWID;

@@ -358,8 +358,10 @@ static void test_foreign(void)
 
     CU_ASSERT_EQUAL(check_after("PRAGMA application_id = 77"), -1);
     refused(path, "another application");
-    CU_ASSERT_EQUAL(check_after("PRAGMA user_version = 2"), -1);
+    CU_ASSERT_EQUAL(check_after("PRAGMA user_version = 3"), -1);
     refused(path, "newer");
+    CU_ASSERT_EQUAL(check_after("PRAGMA user_version = 1"), -1);
+    refused(path, "older");
     f = fopen(path, "w");
     CU_ASSERT_PTR_NOT_NULL_FATAL(f);
     fputs("id,arrival\n1,2\n", f);
