@@ -203,9 +203,7 @@ double measure_rows(struct measure *m, enum op op, uint32_t rows, struct err *e)
 
 /* ---- batches ---- */
 
-struct made { struct batch b; uint32_t *pos, *tok, *slot, *seq_start, *kv_len, *bt, *table_start, *table, *row; };
-
-static void free_batch(struct made *x)
+void measure_batch_free(struct measure_batch *x)
 {
     free(x->pos), free(x->tok), free(x->slot), free(x->seq_start), free(x->kv_len), free(x->bt);
     free(x->table_start), free(x->table), free(x->row);
@@ -221,14 +219,15 @@ static uint32_t nth_block(uint32_t i, uint32_t n_block)
     return (uint32_t)((uint64_t)i * step % n_block);
 }
 
-static int make_batch(struct measure *m, struct measure_attend a, struct made *x, struct err *e)
+int measure_batch(struct measure_batch *x, struct measure_attend a, const struct kv_pool *kv, uint32_t vocab,
+                  struct err *e)
 {
     uint32_t n_tok = a.n_seq * a.rows, used = 0, longest = a.prefix + a.rows, bt, n_block, blocks;
 
     for (uint32_t s = 0; a.lens && s < a.n_seq; s++)
         longest = max_u32(longest, a.lens[s] + a.rows);
     bt = a.block ? a.block : ceil_div_u32(longest, KV_TILE) * KV_TILE;
-    n_block = m->kv.n_slot / bt;
+    n_block = kv->n_slot / bt;
     blocks = a.n_seq * ceil_div_u32(longest, bt);
     memset(x, 0, sizeof *x);
     x->pos = calloc(n_tok, 4), x->tok = calloc(n_tok, 4), x->slot = calloc(n_tok, 4);
@@ -242,7 +241,7 @@ static int make_batch(struct measure *m, struct measure_attend a, struct made *x
 
         if (used + need > n_block)
             return err_set(e, EXIT_RUN_FAILED, "a batch of %u sequences needs more than the %u tokens of the pool",
-                           a.n_seq, m->kv.n_slot);
+                           a.n_seq, kv->n_slot);
         for (uint32_t i = 0; i < need; i++, used++)
             x->table[used] = (a.block ? nth_block(used, n_block) : used) * bt;
         x->kv_len[s] = prefix + a.rows;
@@ -255,10 +254,14 @@ static int make_batch(struct measure *m, struct measure_attend a, struct made *x
                            .block_tokens = x->bt, .table_start = x->table_start, .table = x->table,
                            .row = x->row };
     for (uint32_t s = 0; s < a.n_seq; s++)
-        for (uint32_t i = 0; i < a.rows; i++) {
-            x->pos[s * a.rows + i] = x->kv_len[s] - a.rows + i;
-            x->slot[s * a.rows + i] = batch_slot(&x->b, s, x->pos[s * a.rows + i]);
+        for (uint32_t i = 0, t = s * a.rows; i < a.rows; i++, t++) {
+            x->pos[t] = x->kv_len[s] - a.rows + i;
+            x->slot[t] = batch_slot(&x->b, s, x->pos[t]);
+            x->tok[t] = (uint32_t)(hash64(2, t) % vocab);
+            if (i + 1 == a.rows)
+                x->row[s] = t;
         }
+    x->b.n_row = a.n_seq;
     return 0;
 }
 
@@ -267,8 +270,8 @@ static int fill_pool(struct measure *m, struct err *e)
 {
     for (uint32_t at = 0; at < m->kv.n_slot; at += m->max_tok) {
         struct measure_attend a = { .n_seq = 1, .prefix = at, .rows = min_u32(m->max_tok, m->kv.n_slot - at) };
-        struct made x;
-        int rc = make_batch(m, a, &x, e);
+        struct measure_batch x;
+        int rc = measure_batch(&x, a, &m->kv, m->shape.vocab, e);
 
         if (!rc) {
             dev_begin(m->d, &x.b);
@@ -276,7 +279,7 @@ static int fill_pool(struct measure *m, struct err *e)
                 dev_rope_store(m->d, m->x, &m->kv, l, &x.b, &m->rope);
             rc = dev_end(m->d, e);
         }
-        free_batch(&x);
+        measure_batch_free(&x);
         if (rc || fill(m, m->x, (uint64_t)m->max_tok * max_width(&m->shape), e))
             return -1;
     }
@@ -290,9 +293,9 @@ static double over_batch(struct measure *m, enum op op, struct measure_attend a,
     enum op is = a.rows > 1 ? OP_ATTEND_PREFILL : OP_ATTEND_DECODE;
     struct op_total before, after;
     double ns = -1;
-    struct made x;
+    struct measure_batch x;
 
-    if (!make_batch(m, a, &x, e)) {
+    if (!measure_batch(&x, a, &m->kv, m->shape.vocab, e)) {
         c.b = &x.b;
         dev_begin(m->d, &x.b);
         before = m->d->total[is];
@@ -310,7 +313,7 @@ static double over_batch(struct measure *m, enum op op, struct measure_attend a,
                                       .k = m->shape.n_kv_head * m->shape.head_dim,
                                       .flops = after.flops - before.flops, .bytes = after.bytes - before.bytes };
     }
-    free_batch(&x);
+    measure_batch_free(&x);
     return ns;
 }
 
