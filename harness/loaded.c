@@ -14,6 +14,16 @@ int loaded_open(struct loaded_set *s, struct device *d, const struct model_shape
     return source_synth(&s->source, &s->shape, seed, &s->arena, e);
 }
 
+int loaded_open_from(struct loaded_set *s, struct device *d, const struct model_shape *shape,
+                     const struct weight_source *src)
+{
+    memset(s, 0, sizeof *s);
+    s->dev = d;
+    s->shape = *shape;
+    s->source = *src;
+    return 0;
+}
+
 static uint64_t bytes_open(const struct loaded_set *s)
 {
     uint64_t sum = 0;

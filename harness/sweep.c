@@ -12,6 +12,7 @@
 #include "harness/environment.h"
 #include "harness/estimate.h"
 #include "harness/loaded.h"
+#include "harness/texts.h"
 #include "harness/validity.h"
 
 enum { KV_DEFAULT_SEQS = 4 };          /* default pool: this many sequences of the maximum length */
@@ -23,6 +24,9 @@ struct sweep {
     struct trace_info info;
     struct device dev;
     struct model_shape shape;
+    struct model_files files;
+    char sha256[SHA256_HEX];
+    struct texts texts;
     struct loaded_set models;
     struct kv_pool kv;
     struct recorder *rec;
@@ -157,7 +161,7 @@ static int64_t record_model(struct sweep *s, const struct model *m, const struct
         .d_model = m->shape.dim, .vocab_size = m->shape.vocab,
         .weight_bytes = (int64_t)m->weight_bytes,
         .kv_bytes_per_token = (int64_t)model_kv_token_bytes(&m->shape, s->kv.fmt),
-        .is_synthetic = m->is_synthetic,
+        .is_synthetic = m->is_synthetic, .sha256 = s->sha256,
     };
 
     params_name(&st->prec_params, st->prec->name, dtype, sizeof dtype);
@@ -283,6 +287,11 @@ static int one_run(struct sweep *s, const struct strategy *st, double rate, uint
 
     if (pool_for(s, kv_fmt(st)))
         return -1;
+    if (s->c->show_text) {
+        s->texts.strategy = st->name;
+        rc.on_done = texts_show;
+        rc.on_done_self = &s->texts;
+    }
     rc.kv_slots = s->kv.n_slot;
     rc.host_slots = s->host_slots;
     rc.model = loaded_get(&s->models, st, s->e);
@@ -342,6 +351,8 @@ static void print_header(struct sweep *s, double estimate_s)
             s->trace.is_synthetic ? " (synthetic trace)" : "");
     fprintf(stderr, "%s on %s%s%s; %s\n", s->shape.name, s->dev.label, *s->c->device_note ? "; " : "",
             s->c->device_note, s->models.source.about);
+    if (*s->texts.note)
+        fprintf(stderr, "%s\n", s->texts.note);
     fprintf(stderr, "KV pool %u tokens = %.1f MiB%s, sequences up to %u tokens, idle time: %s\n",
             s->kv.n_slot, (double)s->kv.bytes / 0x1p20,
             s->kv.n_slot < s->kv_slots_asked / KV_TILE * KV_TILE ? " (fewer than asked: memory)" : "",
@@ -389,10 +400,14 @@ static int prepare(struct sweep *s)
     const struct sweep_conf *c = s->c;
     struct trace_options o = c->trace_options;
 
-    if (shape_load(&s->shape, c->model, s->e))
+    if (model_find(&s->files, c->model, c->seed, s->e) || model_files_sha256(&s->files, s->sha256, s->e))
+        return -1;
+    s->shape = s->files.shape;
+    if (texts_open(&s->texts, &s->files, c->show_text, &o.texts, s->e))
         return -1;
     o.max_context = s->shape.max_context;
-    if (trace_read(&s->trace, c->trace_path, &o, s->e) || ids_fit(s) ||
+    if (trace_read(&s->trace, c->trace_path, &o, s->e) ||
+        texts_encode(&s->texts, &s->trace, s->shape.max_context, s->e) || ids_fit(s) ||
         trace_stat(&s->trace, &s->info, s->e))
         return -1;
     s->slo = c->has_slo ? c->slo : s->trace.slo;
@@ -401,7 +416,7 @@ static int prepare(struct sweep *s)
         return err_set(s->e, EXIT_USAGE, "--max-len %u: model %s ends at %u tokens", s->max_len,
                        s->shape.name, s->shape.max_context);
     if (kv_size(s, FMT_F16) || dev_open(&s->dev, c->device, &c->device_conf, s->e) ||
-        device_can(s) || loaded_open(&s->models, &s->dev, &s->shape, c->seed, s->e) || pool_for(s, FMT_F16))
+        device_can(s) || loaded_open_from(&s->models, &s->dev, &s->shape, &s->files.source) || pool_for(s, FMT_F16))
         return -1;
     return 0;
 }
@@ -454,6 +469,8 @@ int sweep_run(const struct sweep_conf *c, struct sweep_result *res, struct err *
         dev_kv_close(&s->dev, &s->kv);
         dev_close(&s->dev);
     }
+    texts_close(&s->texts);
+    model_files_close(&s->files);
     trace_free(&s->trace);
     free(s);
     return rc;

@@ -20,7 +20,8 @@ struct sweep_conf {
     const struct device_ops *device;
     struct device_conf device_conf;
     const char *device_note;           /* "" or why auto chose this device */
-    const char *model;
+    const char *model;                 /* as model_find takes it */
+    bool show_text;                    /* print what each request was answered */
     const char *kv_text;               /* "512MiB", "8192tok", or NULL: KV_DEFAULT_SEQS longest sequences */
     const char *host_kv_text;          /* host memory to swap to, likewise; NULL: none */
     uint32_t max_new;                  /* output limit that clients declare; 0: the trace's longest */

@@ -7,6 +7,7 @@
 
 #include "base/num.h"
 #include "base/params.h"
+#include "harness/prompts.h"
 #include "harness/verb.h"
 #include "workloads/trace.h"
 
@@ -14,12 +15,14 @@ struct args {
     struct trace_options read;
     struct recipe_options recipe;
     const char *out;
+    const char *tokenizer;
     bool json, quiet;
     char **name;                   /* what stands after the subverb */
     int n_name;
 };
 
-enum { O_JSON = 1, O_QUIET, O_SORT, O_LONG, O_LIMIT, O_CONTEXT, O_COUNT, O_RATE, O_CV, O_SEED };
+enum { O_JSON = 1, O_QUIET, O_SORT, O_LONG, O_LIMIT, O_CONTEXT, O_COUNT, O_RATE, O_CV, O_SEED,
+       O_TOKENIZER, O_ARRIVALS, O_OUT_TOKENS, O_EMPTY };
 
 static const struct option options[] = {
     { "json", no_argument, NULL, O_JSON },
@@ -33,6 +36,10 @@ static const struct option options[] = {
     { "rate", required_argument, NULL, O_RATE },
     { "cv", required_argument, NULL, O_CV },
     { "seed", required_argument, NULL, O_SEED },
+    { "tokenizer", required_argument, NULL, O_TOKENIZER },
+    { "arrivals", required_argument, NULL, O_ARRIVALS },
+    { "output-tokens", required_argument, NULL, O_OUT_TOKENS },
+    { "empty", required_argument, NULL, O_EMPTY },
     { NULL, 0, NULL, 0 },
 };
 
@@ -67,6 +74,25 @@ static int take_overlong(struct args *a, struct err *e)
     return err_set(e, EXIT_USAGE, "trace: --overlong %.60s: expected refuse, skip or clip", optarg);
 }
 
+static int take_arrivals(struct args *a, struct err *e)
+{
+    for (int i = LAW_POISSON; i < LAW_N; i++)
+        if (!strcmp(optarg, arrival_names[i])) {
+            a->read.texts.arrivals = (enum arrival_law)i;
+            return 0;
+        }
+    return err_set(e, EXIT_USAGE, "trace: --arrivals %.60s: expected poisson, gamma, even or batch",
+                   optarg);
+}
+
+static int take_empty(struct args *a, struct err *e)
+{
+    a->read.texts.skip_empty = !strcmp(optarg, "skip");
+    if (a->read.texts.skip_empty || !strcmp(optarg, "refuse"))
+        return 0;
+    return err_set(e, EXIT_USAGE, "trace: --empty %.60s: expected refuse or skip", optarg);
+}
+
 static int take_option(struct args *a, int c, struct err *e)
 {
     int64_t v = 0;
@@ -90,6 +116,13 @@ static int take_option(struct args *a, int c, struct err *e)
     case O_RATE: rc = take_real("rate", 1e-6, 1e6, &a->recipe.rate, e); break;
     case O_CV: rc = take_real("cv", 0.01, 20, &a->recipe.cv, e); break;
     case O_SEED: rc = take_whole("seed", 0, INT64_MAX, &v, e); a->recipe.seed = (uint64_t)v; break;
+    case O_TOKENIZER: a->tokenizer = optarg; break;
+    case O_ARRIVALS: rc = take_arrivals(a, e); break;
+    case O_EMPTY: rc = take_empty(a, e); break;
+    case O_OUT_TOKENS:
+        rc = take_whole("output-tokens", 1, TRACE_MAX_OUTPUT, &v, e);
+        a->read.texts.n_out = (uint32_t)v;
+        break;
     default: rc = -1;
     }
     return rc;
@@ -104,10 +137,19 @@ static int need(const struct args *a, int n, const char *what, struct err *e)
 
 static int read_named(struct trace *t, const struct args *a, struct err *e)
 {
+    struct trace_options o = a->read;
+    struct prompts p = { 0 };
     char path[4096];
+    int rc;
 
-    return trace_find(a->name[0], path, sizeof path, e) || trace_read(t, path, &a->read, e) ? -1
-                                                                                            : 0;
+    o.texts.rate = a->recipe.rate;
+    o.texts.cv = a->recipe.cv;
+    o.texts.seed = a->recipe.seed;
+    if (a->tokenizer && prompts_open(&p, a->tokenizer, &o.texts, e))
+        return -1;
+    rc = trace_find(a->name[0], path, sizeof path, e) || trace_read(t, path, &o, e) ? -1 : 0;
+    prompts_close(&p);
+    return rc;
 }
 
 /* A figure, or "undefined"; never inf or nan. */
@@ -347,13 +389,19 @@ const struct verb verb_trace = {
 "       servelab trace generate RECIPE -o FILE      synthetic trace: chat, chat-full or code-full\n"
 "\n"
 "TRACE is a path or a name under workloads/. Formats are recognised by content, plain or gzip:\n"
-"serving-trace/1 (JSON, JSONL), Azure LLM inference CSV, Mooncake JSONL.\n"
+"serving-trace/1 (JSON, JSONL), Azure LLM inference CSV, Mooncake JSONL; and sets of texts: MT-bench,\n"
+"arena-hard, GSM8K, HumanEval (JSONL), ShareGPT (JSON, JSONL).\n"
 "\n"
 "reading:\n"
 "  --limit N           keep the first N requests\n"
 "  --sort              sort by arrival (otherwise falling arrivals are refused)\n"
 "  --max-context N     prompt + output above N is overlong\n"
 "  --overlong WHAT     refuse (default), skip or clip overlong requests\n"
+"texts (they have neither lengths nor times):\n"
+"  --tokenizer MODEL   counts their tokens: a model's name, folder, tokenizer.json or GGUF file\n"
+"  --arrivals LAW      poisson, gamma, even (each with --rate, gamma with --cv) or batch\n"
+"  --output-tokens N   for every request; otherwise the recorded answer's length\n"
+"  --empty WHAT        refuse (default) or skip rows without a prompt or an answer\n"
 "generating:\n"
 "  -o, --output FILE   where to write\n"
 "  --count N           requests\n"
@@ -365,5 +413,6 @@ const struct verb verb_trace = {
 "  --quiet             no notes and warnings\n"
 "\n"
 "example: servelab trace generate chat --count 200 --rate 6 --cv 3 -o bursty.json\n"
-"         servelab trace info bursty.json\n",
+"         servelab trace info bursty.json\n"
+"         servelab trace convert gsm8k.jsonl math.json --tokenizer smollm2-135m --arrivals poisson --rate 2\n",
 };

@@ -175,7 +175,7 @@ int64_t recorder_model(struct recorder *r, const struct model_row *v, struct err
         TEXT("kv_dtype", v->kv_dtype), NUM("layers", v->layers), NUM("heads", v->heads),
         NUM("kv_heads", v->kv_heads), NUM("d_model", v->d_model), NUM("vocab_size", v->vocab_size),
         NUM("weight_bytes", v->weight_bytes), NUM("kv_bytes_per_token", v->kv_bytes_per_token),
-        NUM("is_synthetic", v->is_synthetic)
+        NUM("is_synthetic", v->is_synthetic), TEXT("sha256", v->sha256)
     };
     return find_or_insert(r, "models", "model_id", f, COUNT(f), e);
 }

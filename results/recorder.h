@@ -26,6 +26,7 @@ struct model_row {
     const char *name, *about, *weight_dtype, *kv_dtype;   /* about: source of weights */
     int64_t layers, heads, kv_heads, d_model, vocab_size, weight_bytes, kv_bytes_per_token;
     bool is_synthetic;
+    const char *sha256;            /* of the weights' file, or of the shape when they are synthetic */
 };
 struct trace_row {
     const char *name, *sha256, *format, *licence, *source;

@@ -20,7 +20,8 @@ CREATE TABLE models (
   name TEXT NOT NULL, about TEXT, weight_dtype TEXT, kv_dtype TEXT,
   layers INTEGER, heads INTEGER, kv_heads INTEGER, d_model INTEGER, vocab_size INTEGER,
   weight_bytes INTEGER, kv_bytes_per_token INTEGER,
-  is_synthetic INTEGER NOT NULL CHECK (is_synthetic IN (0, 1))
+  is_synthetic INTEGER NOT NULL CHECK (is_synthetic IN (0, 1)),
+  sha256 TEXT                             -- of the weights' file; of the shape when they are synthetic
 ) STRICT;
 
 -- One file read with two limits is two rows with one sha256.

@@ -257,7 +257,7 @@ static int one_run(struct recorder *r, const struct fixture *f, const int64_t id
     const char *prec = w.int4 ? "int4" : "f16", *kv = w.paged ? "paged" : "contiguous";
     char name[160], config[240];
     struct model_row model = {
-        "tiny-llama", "made from seed 1", prec, "f16", 2, 4, 2, 64, 256, 1 << 20, 512, true};
+        "tiny-llama", "made from seed 1", prec, "f16", 2, 4, 2, 64, 256, 1 << 20, 512, true, NULL};
     struct strategy_row s = {name,
                              config,
                              sched_names[w.sched],

@@ -33,7 +33,7 @@ struct tokenizer;
 int  tokenizer_load_json(struct tokenizer **t, const char *path, struct err *e);
 void tokenizer_free(struct tokenizer *t);              /* NULL is fine */
 
-uint32_t tokenizer_vocab(const struct tokenizer *t);   /* largest id + 1; the model's may be larger */
+uint32_t tokenizer_vocab(const struct tokenizer *t); /* largest id + 1; the model's may be larger */
 int32_t tokenizer_bos(const struct tokenizer *t);      /* TOKEN_NONE: has none */
 int32_t tokenizer_eos(const struct tokenizer *t);
 /* Ends an answer: eos, or the chat form's end of a turn. */
@@ -72,7 +72,8 @@ int  decode_end(struct decode_stream *s, struct text_out *out, struct err *e);
 
 /* ---- chat ---- */
 struct chat_turn { const char *role, *text; };         /* "system", "user", "assistant" */
-/* The form that the template's text was recognised as ("smollm2", "llama3", "qwen2", "chatml"), or NULL. */
+/* The form that the template's text was recognised as ("smollm2", "llama3", "qwen2", "chatml"), or
+ * NULL. */
 const char *tokenizer_chat_form(const struct tokenizer *t);
 /* The prompt of a conversation, ending where the model answers. Refused with a reason when the
  * model has no template or one that is not known: no template language is interpreted. chat_encode
@@ -92,7 +93,8 @@ struct tokenizer_parts {
     bool nfc;                      /* text is normalised to NFC first (Qwen2) */
     bool ignore_merges;            /* a word that is a token needs no merges (Llama 3) */
     uint32_t n_token;
-    const struct token_text *token;    /* [n_token]; PLAIN: in GPT-2's byte alphabet. p NULL: no such id */
+    /* [n_token] PLAIN: in GPT-2's byte alphabet. p NULL: no such id */
+    const struct token_text *token;
     const uint8_t *kind;               /* [n_token] enum token_kind */
     uint32_t n_merge;
     const struct token_text *merge;    /* [2 * n_merge]: left and right of each, best first */

@@ -116,6 +116,10 @@ static int note_choices(struct reader *r, uint32_t n_moved)
         json_object_set_new(one, "max_context", json_integer(o->max_context));
     if (r->is_cut)
         json_object_set_new(one, "limit", json_integer(o->limit));
+    if (r->n_empty)
+        json_object_set_new(one, "empty_skipped", json_integer((json_int_t)r->n_empty));
+    if (r->n_turn)
+        json_object_set_new(one, "later_turns_left_out", json_integer((json_int_t)r->n_turn));
     if (json_object_size(one)) {
         json_array_append(list, one);
         n = json_dumpb(list, r->t->header_extra, sizeof r->t->header_extra - 1, JSON_COMPACT);
@@ -144,6 +148,9 @@ static int check_count(struct reader *r)
                            r->count, r->n_read);
     if (r->t->n)
         return 0;
+    if (r->n_empty)
+        return reader_fail(r, NULL, "no requests are left: %" PRIu64 " have no prompt or no answer",
+                           r->n_empty);
     if (r->n_skipped)
         return reader_fail(r, NULL, "no requests are left: all %" PRIu64 " are overlong",
                            r->n_skipped);
@@ -214,7 +221,7 @@ int rows_finish(struct reader *r)
     struct trace *t = r->t;
     uint32_t n_moved;
 
-    if (r->n_error || check_count(r) || put_in_order(r, &n_moved) || set_zero(r))
+    if (r->n_error || check_count(r) || texts_finish(r) || put_in_order(r, &n_moved) || set_zero(r))
         return -1;
     warn_time(r);
     if (!strcmp(t->format, "mooncake-jsonl"))

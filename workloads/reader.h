@@ -125,6 +125,8 @@ struct reader {
     int64_t epoch_us;              /* of the trace's zero, when has_epoch */
     char zone[8];
     uint64_t n_fall, n_joined, n_skipped, n_clipped;
+    const struct text_format *texts;   /* the file is a set of texts; NULL: it is not */
+    uint64_t n_empty, n_turn;          /* rows left out; later turns left out */
     int64_t last_us, top_us;       /* arrival of the row before; latest so far */
     uint64_t n_error;
     struct err first;
@@ -167,7 +169,27 @@ int mooncake_row(struct reader *r, const struct place *at, const char *text, siz
 int mooncake_start(struct reader *r);
 bool mooncake_looks(const json_t *first);
 
-int split_read(struct reader *r);                             /* JSON, JSONL, Mooncake JSONL */
+/* ---- texts without times ---- */
+struct text_row { const char *id, *prompt, *answer; char digits[24]; uint32_t n_later; };
+struct text_format {
+    const char *name;              /* "mt-bench-jsonl" */
+    /* Fills prompt and answer (NULL: has none) and the number of later turns; -1 after a refusal. */
+    int (*take)(struct reader *r, const struct place *at, const json_t *v, struct text_row *out);
+    bool (*looks)(const json_t *first);
+};
+extern const struct text_format sharegpt_format, mt_bench_format, arena_hard_format, gsm8k_format,
+    human_eval_format;
+/* The format of a file whose first request is this, or NULL. */
+const struct text_format *texts_looks(const json_t *first);
+/* Checks that everything that texts lack is given. */
+int texts_start(struct reader *r, const struct text_format *f);
+int texts_row(struct reader *r, const struct place *at, const char *text, size_t n);
+/* A text's tokens; -1 after a refusal. */
+int texts_count(struct reader *r, const struct place *at, const char *text, bool is_prompt,
+                int64_t *out);
+int texts_finish(struct reader *r);                           /* arrival times, counts */
+
+int split_read(struct reader *r);                             /* JSON, JSONL, Mooncake JSONL, texts */
 int azure_read(struct reader *r);                             /* text stands at the first line */
 
 void time_text(int64_t epoch_us, char out[48]);               /* 2023-11-16T18:15:46.680590 */

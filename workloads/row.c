@@ -313,10 +313,11 @@ static int check_together(struct parse *p)
         return missing(p, "arrival_s", "");
     if (m->prompt && p->ids)
         return reader_fail(p->r, &p->w.at, "prompt: not together with prompt_ids; keep one");
-    if (!p->has_prompt && m->prompt)
-        return reader_fail(p->r, &p->w.at,
-                           "prompt: text prompts without prompt_tokens need a tokenizer, "
-                           "which this version does not have; give prompt_tokens or prompt_ids");
+    if (!p->has_prompt && m->prompt) {
+        if (texts_count(p->r, &p->w.at, m->prompt, true, &p->w.n_prompt))
+            return -1;
+        p->has_prompt = true;
+    }
     if (!p->has_prompt && !p->ids)
         return missing(p, "prompt_tokens", "");
     if (p->ids && p->has_prompt && n_ids != p->w.n_prompt)

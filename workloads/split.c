@@ -1,7 +1,7 @@
 /* split.c - walks JSON text without holding it: the header, then one request's text at a time.
  *
- * One object with "requests", or a header line and one request a line, or Mooncake's lines without
- * a header: all end in the same row parsers. The walk only tracks strings and depth; whether the
+ * One object with "requests", or a header line and one request a line, or lines without a header
+ * (Mooncake, texts), or a list without one (ShareGPT): all end in the same row parsers. The walk only tracks strings and depth; whether the
  * text is valid is jansson's word, since every byte outside the list of requests ends up in one of
  * its inputs. Stays true: nothing larger than one request (64 MiB) or the header (1 MiB) is held.
  */
@@ -103,9 +103,11 @@ static int read_element(struct reader *r)
     }
 }
 
+typedef int row_parser(struct reader *, const struct place *, const char *, size_t);
+
 /* The list of requests, its '[' just read. Leaves what follows unread when the limit cuts it short.
  */
-static int read_list(struct reader *r)
+static int read_list(struct reader *r, row_parser *parse)
 {
     int c = skip_blanks(r->src);
 
@@ -124,7 +126,7 @@ static int read_list(struct reader *r)
         if (!r->row_text.n)
             return reader_fail(r, &at,
                                "a request is missing between two commas, or after the last");
-        if (row_parse(r, &at, r->row_text.p, r->row_text.n))
+        if (parse(r, &at, r->row_text.p, r->row_text.n))
             return -1;
         if (source_get(r->src) == ']')
             return 0;
@@ -172,8 +174,7 @@ static bool all_blank(const struct text *b)
 }
 
 /* One request a line up to the end. One empty last line is fine. */
-static int read_lines(struct reader *r,
-                      int (*parse)(struct reader *, const struct place *, const char *, size_t))
+static int read_lines(struct reader *r, row_parser *parse)
 {
     struct place at;
     int rc;
@@ -195,21 +196,39 @@ static int read_lines(struct reader *r,
     return 0;
 }
 
-/* The first object stood on a line of its own: the header of JSONL, or Mooncake's first request. */
+/* The first object stood on a line of its own: the header of JSONL, or the first request of a format without
+ * one. */
 static int read_jsonl(struct reader *r, const struct place *at, json_t *first)
 {
+    const struct text_format *texts = texts_looks(first);
     struct place rest, row = *at;
+    row_parser *parse = texts ? texts_row : mooncake_row;
 
     if (source_line(r->src, &r->row_text, &rest) < 0)
         return -1;
     if (!all_blank(&r->row_text))
         return reader_fail(r, &rest, "text stands after the first object; expected a line end");
-    if (!mooncake_looks(first))
+    if (!texts && !mooncake_looks(first))
         return header_parse(r, at, first) ? -1 : read_lines(r, row_parse);
     row.row = ++r->n_read;
-    if (mooncake_start(r) || mooncake_row(r, &row, r->head.p, r->head.n))
+    if ((texts ? texts_start(r, texts) : mooncake_start(r)) ||
+        parse(r, &row, r->head.p, r->head.n))
         return -1;
-    return read_lines(r, mooncake_row);
+    return read_lines(r, parse);
+}
+
+/* A list on its own: ShareGPT's conversations. */
+static int read_bare_list(struct reader *r)
+{
+    source_get(r->src);
+    if (skip_blanks(r->src) != '{')
+        return fail_here(r, "expected a JSON object {header..., \"requests\":[...]}, or a header line and one "
+                            "request a line, or ShareGPT's list of conversations");
+    if (texts_start(r, &sharegpt_format) || read_list(r, texts_row))
+        return -1;
+    if (r->is_cut || skip_blanks(r->src) == SOURCE_END)
+        return 0;
+    return fail_here(r, "text stands after the end of the list");
 }
 
 int split_read(struct reader *r)
@@ -218,6 +237,8 @@ int split_read(struct reader *r)
     json_t *first;
     int has_list, rc;
 
+    if (skip_blanks(r->src) == '[')
+        return read_bare_list(r);
     if (skip_blanks(r->src) != '{')
         return fail_here(r, "expected a JSON object {header..., \"requests\":[...]}, or a header "
                             "line and "
@@ -229,7 +250,7 @@ int split_read(struct reader *r)
         return -1;
     if (!has_list)
         rc = read_jsonl(r, &at, first);
-    else if (!(rc = header_parse(r, &at, first)) && !(rc = read_list(r)) && !r->is_cut)
+    else if (!(rc = header_parse(r, &at, first)) && !(rc = read_list(r, row_parse)) && !r->is_cut)
         rc = read_tail(r);
     json_decref(first);
     return rc;

@@ -1,7 +1,8 @@
 /* trace.h - a recorded or generated workload, serving-trace/1 in memory.
  *
  * Readers recognise a file by content: serving-trace/1 as JSON or JSONL, Azure 2023 CSV, Mooncake
- * JSONL, each possibly gzipped. Everything is checked before use; every refusal is one line in struct
+ * JSONL, and sets of texts without times (MT-bench, arena-hard, GSM8K, HumanEval, ShareGPT), each possibly
+ * gzipped. Everything is checked before use; every refusal is one line in struct
  * err (row errors: the first 20 in options.report). Nothing is dropped, sorted or clipped unless asked. */
 #ifndef WORKLOADS_TRACE_H
 #define WORKLOADS_TRACE_H
@@ -62,12 +63,30 @@ struct trace {
 };
 
 enum overlong { OVERLONG_REFUSE, OVERLONG_SKIP, OVERLONG_CLIP };
+/* When requests arrive that come from texts without times. */
+enum arrival_law { LAW_NONE, LAW_POISSON, LAW_GAMMA, LAW_EVEN, LAW_BATCH, LAW_N };
+extern const char *const arrival_names[LAW_N];    /* "none", "poisson" ... */
+
+/* What texts lack: lengths in tokens need a tokenizer, times a law. Nothing is guessed. */
+struct text_options {
+    /* Tokens of a prompt (with what the model wants around it) or of an answer, or -1 when they cannot
+     * be counted; NULL: texts are refused. */
+    int64_t (*count)(void *self, const char *text, size_t n, bool is_prompt);
+    void *self;
+    const char *tokenizer;             /* stands in the header */
+    enum arrival_law arrivals;
+    double rate, cv;                   /* requests/s; CV of the gaps, for gamma */
+    uint64_t seed;
+    uint32_t n_out;                    /* output tokens of every request; 0: those of the recorded answer */
+    bool skip_empty;                   /* rows without a prompt or an answer are left out, counted */
+};
 struct trace_options {
     uint32_t limit;                    /* keep the first rows only; 0 = all */
     uint32_t max_context;              /* prompt + output above it is overlong; 0 = no such limit */
     enum overlong overlong;
     bool sort;
     FILE *report;                      /* warnings and further errors go here; NULL: nowhere */
+    struct text_options texts;
 };
 
 int  trace_read(struct trace *t, const char *path, const struct trace_options *o, struct err *e);

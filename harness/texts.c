@@ -1,0 +1,73 @@
+#include "harness/texts.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "models/tokenizer_gguf.h"
+
+int texts_open(struct texts *x, const struct model_files *f, bool show, struct text_options *o, struct err *e)
+{
+    memset(x, 0, sizeof *x);
+    if (f->kind != MODEL_SHAPE) {
+        if (tokenizer_open(&x->t, f->path, e))
+            return -1;
+        prompts_count_with(&x->counter, x->t, f->shape.name, o);
+        return 0;
+    }
+    if (show)
+        return err_set(e, EXIT_USAGE, "--show-text: %s is a shape with synthetic weights and has no tokenizer; 'make "
+                       "model MODEL=smollm2-135m' fetches a real one", f->shape.name);
+    return 0;
+}
+
+int texts_encode(struct texts *x, struct trace *t, uint32_t max_context, struct err *e)
+{
+    struct prompts_report r;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < t->n; i++)
+        n += t->req[i].more && t->req[i].more->prompt && !t->req[i].more->prompt_ids;
+    if (!n)
+        return 0;
+    if (!x->t) {
+        snprintf(x->note, sizeof x->note, "the texts of %u prompts were not used, only their lengths: this model has no "
+                 "tokenizer", n);
+        return 0;
+    }
+    if (prompts_encode(t, x->t, max_context, &r, e))
+        return -1;
+    snprintf(x->note, sizeof x->note, "%u prompts tokenised: %llu tokens (the trace said %llu; %u rows differ)", r.n_text,
+             (unsigned long long)r.is, (unsigned long long)r.was, r.n_other);
+    return 0;
+}
+
+/* Decoded answers may hold anything: what a terminal would obey is shown as a dot. */
+static void print_safe(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        putchar((unsigned char)p[i] < 32 && p[i] != '\n' && p[i] != '\t' ? '.' : p[i] == 127 ? '.' : p[i]);
+}
+
+void texts_show(void *self, const struct replay_done *d)
+{
+    struct texts *x = self;
+    struct err e = { 0 };
+
+    printf("--- request %u, %s, %u tokens (%s)\n", d->r->id, d->status, d->r->n_out, x->strategy);
+    x->out.n = 0;
+    if (d->tokens && d->r->n_out) {
+        if (tokenizer_decode(x->t, d->tokens, d->r->n_out, 0, &x->out, &e))
+            printf("(%s)", e.text);
+        else
+            print_safe(x->out.p, x->out.n);
+    }
+    putchar('\n');
+}
+
+void texts_close(struct texts *x)
+{
+    token_ids_free(&x->counter.ids);
+    tokenizer_free(x->t);
+    text_out_free(&x->out);
+    memset(x, 0, sizeof *x);
+}

@@ -1,0 +1,25 @@
+/* texts.h - the words of a run: prompts into token ids, answers back into text. */
+#ifndef HARNESS_TEXTS_H
+#define HARNESS_TEXTS_H
+
+#include "harness/prompts.h"
+#include "harness/replay.h"
+#include "models/load.h"
+
+struct texts {
+    struct tokenizer *t;           /* NULL: the model is a shape, which has none */
+    struct prompts counter;
+    struct text_out out;
+    const char *strategy;          /* of the run that is shown */
+    char note[200];                /* "" or what became of the trace's texts */
+};
+/* Before the trace is read: opens the model's tokenizer, and lets o count tokens with it. show: answers will be
+ * shown, which needs one. */
+int  texts_open(struct texts *x, const struct model_files *f, bool show, struct text_options *o, struct err *e);
+/* After: gives each row with a text its token ids; without a tokenizer the note says that texts were not used. */
+int  texts_encode(struct texts *x, struct trace *t, uint32_t max_context, struct err *e);
+/* For replay_conf.on_done: prints what one request was answered. */
+void texts_show(void *self, const struct replay_done *d);
+void texts_close(struct texts *x);
+
+#endif

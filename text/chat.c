@@ -1,0 +1,233 @@
+/* chat.c - a conversation as the prompt that a chat model was tuned on.
+ *
+ * Models come with a template in a language of its own (Jinja), which is a program from outside: it
+ * is not interpreted but recognised by its text, and then done here. A template that is not known
+ * is refused. The texts below are those of SmolLM2-Instruct, Qwen2-Instruct, ChatML without a
+ * default, and Llama 3 Instruct.
+ *
+ * Stays true: special tokens come from the form alone. A turn that writes "<|im_end|>" gets its
+ * letters, where rendering to text and encoding that would let it end its own turn. */
+#include <string.h>
+
+#include "text/vocab.h"
+
+#define CHATML_TURNS                                                                            \
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% " \
+    "endfor %}"                                                                                 \
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+#define DEFAULT_SYSTEM(text) \
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}" \
+    "{{ '<|im_start|>system\n" text "<|im_end|>\n' }}{% endif %}"
+#define SMOLLM2 "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+#define QWEN2 "You are a helpful assistant."
+#define LLAMA3_TURNS                                                                             \
+    "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = "      \
+    "'<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | "   \
+    "trim + "                                                                                    \
+    "'<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}" \
+    "{{ content }}{% endfor %}"
+#define LLAMA3_ANSWER "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"
+
+static const struct { enum chat_form form; const char *text; } templates[] = {
+    { CHAT_SMOLLM2, DEFAULT_SYSTEM(SMOLLM2) CHATML_TURNS },
+    { CHAT_QWEN2, DEFAULT_SYSTEM(QWEN2) CHATML_TURNS },
+    { CHAT_CHATML, "{% for message in messages %}" CHATML_TURNS },
+    { CHAT_LLAMA3, LLAMA3_TURNS "{% if add_generation_prompt %}" LLAMA3_ANSWER "{% endif %}" },
+    { CHAT_LLAMA3, LLAMA3_TURNS LLAMA3_ANSWER },
+};
+
+static const struct form {
+    const char *name, *system, *start, *middle, *end, *gap, *turn_end;
+} forms[CHAT_N] = {
+    [CHAT_SMOLLM2] = { "smollm2", SMOLLM2, "<|im_start|>", NULL, "\n", "\n", "<|im_end|>" },
+    [CHAT_QWEN2] = { "qwen2", QWEN2, "<|im_start|>", NULL, "\n", "\n", "<|im_end|>" },
+    [CHAT_CHATML] = { "chatml", NULL, "<|im_start|>", NULL, "\n", "\n", "<|im_end|>" },
+    [CHAT_LLAMA3] = { "llama3", NULL, "<|start_header_id|>", "<|end_header_id|>", "\n\n", "",
+                      "<|eot_id|>" },
+};
+
+/* The same template is stored with real line ends or with \n spelled out, with or without a last
+ * one. */
+static bool same(const char *want, const char *text, size_t n)
+{
+    size_t i = 0;
+
+    while (n && (text[n - 1] == '\n' || text[n - 1] == ' '))
+        n--;
+    for (; *want; want++) {
+        if (*want == '\n' && i + 1 < n && text[i] == '\\' && text[i + 1] == 'n')
+            i++;
+        else if (i >= n || text[i] != *want)
+            return false;
+        i++;
+    }
+    return i == n;
+}
+
+enum chat_form chat_recognise(const char *text, size_t n)
+{
+    for (size_t i = 0; i < sizeof templates / sizeof *templates; i++)
+        if (same(templates[i].text, text, n))
+            return templates[i].form;
+    return CHAT_UNKNOWN;
+}
+
+const char *tokenizer_chat_form(const struct tokenizer *t)
+{
+    return forms[t->form].name;
+}
+
+int32_t chat_end(const struct tokenizer *t)
+{
+    return forms[t->form].turn_end ? tokenizer_find(t, forms[t->form].turn_end) : TOKEN_NONE;
+}
+
+/* Where the prompt goes: ids, with text held back until the next mark, since words may not be cut
+ * at the seams of its parts; or text alone. */
+struct prompt {
+    struct tokenizer *t;           /* NULL: text only */
+    const struct tokenizer *names;
+    struct text_out *text;
+    struct token_ids *ids;
+    struct err *e;
+};
+
+static int nomem(const struct prompt *p)
+{
+    return err_set(p->e, EXIT_RUN_FAILED, "tokenizer: out of memory for a chat prompt");
+}
+
+static int put(struct prompt *p, const char *s, size_t n)
+{
+    return out_add(p->text, s, n) ? nomem(p) : 0;
+}
+
+static int put_str(struct prompt *p, const char *s)
+{
+    return put(p, s, strlen(s));
+}
+
+static int flush(struct prompt *p)
+{
+    if (p->t && p->text->n && encode_text(p->t, p->text->p, p->text->n, false, p->ids))
+        return nomem(p);
+    if (p->t)
+        p->text->n = 0;
+    return 0;
+}
+
+static int mark_id(struct prompt *p, int32_t id, const char *name)
+{
+    size_t n;
+    const char *bytes;
+
+    if (id == TOKEN_NONE)
+        return err_set(p->e, EXIT_USAGE,
+                       "%s: its chat form needs the token %s, which the vocabulary "
+                       "lacks; give the prompt as text instead",
+                       p->names->about, name);
+    bytes = tokenizer_bytes(p->names, (uint32_t)id, &n);
+    if (!p->t)
+        return put(p, bytes, n);
+    return flush(p) || (ids_add(p->ids, (uint32_t)id) && nomem(p)) ? -1 : 0;
+}
+
+static int mark(struct prompt *p, const char *name)
+{
+    return mark_id(p, tokenizer_find(p->names, name), name);
+}
+
+/* As Jinja's trim: Unicode blanks at both ends. */
+static void trim(const char **s, size_t *n)
+{
+    unsigned used;
+    size_t end = 0;
+
+    while (*n && char_class(utf8_next(*s, *n, &used)) == CHAR_SPACE) {
+        *s += used;
+        *n -= used;
+    }
+    for (size_t i = 0; i < *n; i += used)
+        if (char_class(utf8_next(*s + i, *n - i, &used)) != CHAR_SPACE)
+            end = i + used;
+    *n = end;
+}
+
+static int header(struct prompt *p, const struct form *f, const char *role)
+{
+    return mark(p, f->start) || put_str(p, role) || (f->middle && mark(p, f->middle)) ||
+           put_str(p, f->end) ? -1 : 0;
+}
+
+static int turn(struct prompt *p, const struct form *f, const char *role, const char *text)
+{
+    size_t n = strlen(text);
+
+    if (p->names->form == CHAT_LLAMA3)
+        trim(&text, &n);
+    return header(p, f, role) || put(p, text, n) || mark(p, f->turn_end) || put_str(p, f->gap) ? -1
+                                                                                               : 0;
+}
+
+static int check(const struct tokenizer *t, const struct chat_turn *turns, size_t n, struct err *e)
+{
+    static const char *const roles[] = { "system", "user", "assistant" };
+
+    if (t->form == CHAT_NONE)
+        return err_set(e, EXIT_USAGE, "%s: has no chat template: a base model; give the prompt as "
+                       "text, without chat", t->about);
+    if (t->form == CHAT_UNKNOWN)
+        return err_set(
+            e, EXIT_USAGE,
+            "%s: its chat template is not one of those known (smollm2, "
+            "qwen2, chatml, llama3), and templates are not interpreted; give the prompt as "
+            "text, with the special tokens in it",
+            t->about);
+    if (!n)
+        return err_set(e, EXIT_USAGE, "%s: a chat needs at least one turn", t->about);
+    for (size_t i = 0; i < n; i++) {
+        bool known = false;
+
+        for (size_t k = 0; k < 3; k++)
+            known |= !strcmp(turns[i].role, roles[k]);
+        if (!known)
+            return err_set(e, EXIT_USAGE, "chat turn %zu: role '%.40s'; expected system, user or "
+                           "assistant", i + 1, turns[i].role);
+    }
+    return 0;
+}
+
+static int render(struct prompt *p, const struct chat_turn *turns, size_t n)
+{
+    const struct form *f = &forms[p->names->form];
+
+    if (check(p->names, turns, n, p->e))
+        return -1;
+    if (p->names->form == CHAT_LLAMA3 && mark_id(p, p->names->bos, "bos"))
+        return -1;
+    if (f->system && strcmp(turns[0].role, "system") && turn(p, f, "system", f->system))
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        if (turn(p, f, turns[i].role, turns[i].text))
+            return -1;
+    return header(p, f, "assistant") || flush(p) ? -1 : 0;
+}
+
+int chat_text(const struct tokenizer *t, const struct chat_turn *turns, size_t n,
+              struct text_out *out, struct err *e)
+{
+    struct prompt p = { .names = t, .text = out, .e = e };
+
+    return render(&p, turns, n);
+}
+
+int chat_encode(struct tokenizer *t, const struct chat_turn *turns, size_t n, struct token_ids *out,
+                struct err *e)
+{
+    struct text_out held = { 0 };
+    struct prompt p = { .t = t, .names = t, .text = &held, .ids = out, .e = e };
+    int rc = render(&p, turns, n);
+
+    text_out_free(&held);
+    return rc;
+}
