@@ -98,7 +98,7 @@ bool timed(struct gpu *g, void (*work)(void *, uint32_t), void *arg, uint32_t re
 
 /* ---- what roofs run ---- */
 
-__global__ void nothing() {}
+__global__ void nothing(uint32_t) {}
 
 /* Sums all of x; the sum is stored only if it is a number that no sum is, which the compiler cannot know. */
 __global__ void read_all(const uint4 *x, size_t n, uint32_t *out)
@@ -167,7 +167,7 @@ void launch_once(void *arg, uint32_t)
 {
     struct roof_work *r = static_cast<struct roof_work *>(arg);
 
-    gpu_check(r->g, LAUNCH(nothing, 1, 32, 0, r->g->stream), "roof: launch", 0, 0, 0);
+    gpu_check(r->g, LAUNCH(nothing, 1, 32, 0, r->g->stream, r->rounds), "roof: launch", 0, 0, 0);
 }
 
 void product_once(void *arg, uint32_t)

@@ -1,0 +1,53 @@
+# cuda-test.mk - the device suites of tests/emu linked with what nvcc built instead of the emulator, for a machine with a GPU.
+# Run by .ci/test-cuda after `make cuda`; `build` alone links anywhere that nvcc is.
+MAKEFLAGS += -r
+.DEFAULT_GOAL := build
+ifeq ($(origin CC),default)
+CC := cc
+endif
+NVCC := $(or $(NVCC),$(shell sed -n '1s/^[a-z]* //p' build/gen/cuda.txt 2>/dev/null))
+O := build/cuda-test
+BIN := $(O)/servelab-cuda-test
+SUITES := emu_device emu_device_steps emu_bench
+X86 := $(filter x86_64 amd64,$(shell uname -m))
+C_SRC := $(filter-out harness/main.c kernels/cuda/%,$(wildcard $(addsuffix /*.c,base text workloads workloads/import kernels \
+          kernels/* models strategies strategies/* results harness))) \
+         $(filter-out tests/test_%.c,$(wildcard tests/*.c)) $(SUITES:%=tests/emu/test_%.c) tests/cuda/hooks_none.c
+ifeq ($(X86),)
+C_SRC := $(filter-out %_avx2.c %_avx512.c,$(C_SRC))
+endif
+GPU := $(patsubst %.cu,build/plugin/%.o,$(wildcard kernels/cuda/*.cu))
+OBJ := $(C_SRC:%.c=$(O)/%.o) $(O)/gen/registry.o $(O)/gen/tests.o $(O)/tests/emu/emu_device.o
+DEFS := -D_GNU_SOURCE -DSERVELAB_CHECK=1 $(if $(X86),-DSERVELAB_X86=1) -DSERVELAB_SOURCE='"$(CURDIR)"' \
+        -DSERVELAB_BIN='"$(CURDIR)/build/servelab"'
+PLACE := -I$(O) -I. -Ibuild/gen -I$(O)/build/gen
+CFLAGS := -std=c11 -O2 -g -fopenmp -ffp-contract=off $(DEFS) $(EXTRA_CFLAGS)
+isa = $(if $(filter %_avx2.o,$@),-mavx2 -mfma -mf16c)$(if $(filter %_avx512.o,$@),-mavx512f -mavx512bw \
+      -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c)
+say = @$(if $(V),,echo "  $1";)
+
+build: $(BIN)
+	@:
+$(shell mkdir -p $(O)/gen $(O)/build/gen; .ci/version $(O)/build/gen/version.h 'cuda-test'; \
+        .ci/keep $(O)/flags.txt '$(CC) $(CFLAGS) $(OBJ)')
+$(O)/gen/tests.c: $(O)/flags.txt
+	@{ echo '#include "tests/test.h"'; for s in $(SUITES); do echo "extern const struct suite suite_$$s;"; done; \
+	   echo 'const struct suite *const suite_registry[] = {'; for s in $(SUITES); do echo "    &suite_$$s,"; done; \
+	   echo '    NULL'; echo '};'; } >$@
+$(O)/gen/%.o: $(O)/gen/%.c
+	$(call say,CC $<)$(CC) $(CFLAGS) $(PLACE) -c -o $@ $<
+$(O)/gen/registry.o: build/gen/registry.c
+	$(call say,CC $<)$(CC) $(CFLAGS) $(PLACE) -c -o $@ $<
+$(O)/tests/emu/emu_device.o: tests/emu/emu_device.cc
+	@mkdir -p $(@D)
+	$(call say,NVCC $<)$(NVCC) -x cu -std=c++17 -O2 -I. -c -o $@ $<
+$(O)/%.o: %.c $(O)/flags.txt
+	@mkdir -p $(@D)
+	$(call say,CC $<)$(CC) $(CFLAGS) $(isa) $(PLACE) -MMD -MP -c -o $@ $<
+$(BIN): $(OBJ) $(GPU)
+	$(call say,LD $@)$(NVCC) -cudart static -Xcompiler -fopenmp -o $@ $(OBJ) $(GPU) $(LDFLAGS) -lcublas -ljansson -lsqlite3 -lz \
+	    -lmd -lm -lpthread -ldl -lcunit
+
+-include $(C_SRC:%.c=$(O)/%.d)
+.DELETE_ON_ERROR:
+.PHONY: build
