@@ -5,6 +5,7 @@
 #include "results/recorder.h"
 
 #include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -178,6 +179,28 @@ int64_t recorder_model(struct recorder *r, const struct model_row *v, struct err
         NUM("is_synthetic", v->is_synthetic), TEXT("sha256", v->sha256)
     };
     return find_or_insert(r, "models", "model_id", f, COUNT(f), e);
+}
+
+/* Three columns of a mean and its interval; what is not finite is not known. */
+#define SPAN(c, v) REAL(c, (v)[0]), REAL(c "_lo", known((v)[1])), REAL(c "_hi", known((v)[2]))
+
+static double known(double x) { return isfinite(x) ? x : NAN; }        /* SQLite stores NaN as NULL */
+
+int64_t recorder_quality(struct recorder *r, const struct quality_row *v, struct err *e)
+{
+    const struct field f[] = {
+        NUM("experiment_id", v->experiment_id), NUM("model_id", v->model_id),
+        NUM("environment_id", v->environment_id), TEXT("device", v->device), TEXT("text_name", v->text_name),
+        TEXT("text_sha256", v->text_sha256), NUM("is_reference", v->is_reference),
+        NUM("source_quantised", v->source_quantised), NUM("window", v->window), NUM("stride", v->stride),
+        NUM("scored_tokens", v->scored_tokens), NUM("windows", v->windows), SPAN("ppl", v->ppl),
+        SPAN("loss_pct", v->loss_pct), SPAN("kl", v->kl), SPAN("top1_pct", v->top1_pct),
+        SPAN("agree_tokens", v->agree_tokens), NUM("answers", v->answers), NUM("answers_same", v->answers_same),
+        NUM("answer_tokens", v->answer_tokens), REAL("prefill_tok_s", v->prefill_tok_s),
+        REAL("decode_tok_s", v->decode_tok_s), NUM("weight_bytes", v->weight_bytes),
+        NUM("scale_bytes", v->scale_bytes), NUM("kv_bytes_per_token", v->kv_bytes_per_token)
+    };
+    return insert_row(r, "quality", f, COUNT(f), e);
 }
 
 int64_t recorder_trace(struct recorder *r, const struct trace_row *v, struct err *e)

@@ -28,6 +28,15 @@ struct model_row {
     bool is_synthetic;
     const char *sha256;            /* of the weights' file, or of the shape when they are synthetic */
 };
+struct quality_row {
+    int64_t experiment_id, model_id, environment_id;
+    const char *device, *text_name, *text_sha256;
+    bool is_reference, source_quantised;
+    int64_t window, stride, scored_tokens, windows, answers, answers_same, answer_tokens;
+    double ppl[3], loss_pct[3], kl[3], top1_pct[3], agree_tokens[3];   /* mean, low, high; not finite: not known */
+    double prefill_tok_s, decode_tok_s;
+    int64_t weight_bytes, scale_bytes, kv_bytes_per_token;
+};
 struct trace_row {
     const char *name, *sha256, *format, *licence, *source;
     int64_t request_count, duration_ns, prompt_tokens_total, output_tokens_total;
@@ -99,6 +108,7 @@ int64_t recorder_environment(struct recorder *r, const struct environment_row *r
 int64_t recorder_model(struct recorder *r, const struct model_row *row, struct err *e);
 int64_t recorder_trace(struct recorder *r, const struct trace_row *row, struct err *e);
 int64_t recorder_strategy(struct recorder *r, const struct strategy_row *row, struct err *e);
+int64_t recorder_quality(struct recorder *r, const struct quality_row *row, struct err *e);
 int64_t recorder_experiment(struct recorder *r, const struct experiment_row *row, struct err *e);
 
 /* run_begin commits a row with status 'running'. keep_in_memory: hold rows until run_end (real clocks);

@@ -49,6 +49,28 @@ CREATE TABLE experiments (
   created_at TEXT NOT NULL
 ) STRICT;
 
+-- What `servelab quality` found: one row per precision of one call. loss, kl, top1 and agree are against the
+-- first precision of the call (is_reference); *_lo and *_hi are 95 % intervals over windows (agree: over prompts).
+-- source_quantised: the file's own weights were already quantised, so the reference is not the original model.
+CREATE TABLE quality (
+  quality_id INTEGER PRIMARY KEY,
+  experiment_id INTEGER NOT NULL REFERENCES experiments,
+  model_id INTEGER NOT NULL REFERENCES models,
+  environment_id INTEGER NOT NULL REFERENCES environments,
+  device TEXT NOT NULL, text_name TEXT NOT NULL, text_sha256 TEXT NOT NULL,
+  is_reference INTEGER NOT NULL CHECK (is_reference IN (0, 1)),
+  source_quantised INTEGER NOT NULL CHECK (source_quantised IN (0, 1)),
+  window INTEGER NOT NULL, stride INTEGER NOT NULL, scored_tokens INTEGER NOT NULL, windows INTEGER NOT NULL,
+  ppl REAL NOT NULL, ppl_lo REAL, ppl_hi REAL,
+  loss_pct REAL NOT NULL, loss_pct_lo REAL, loss_pct_hi REAL,
+  kl REAL NOT NULL, kl_lo REAL, kl_hi REAL,
+  top1_pct REAL NOT NULL, top1_pct_lo REAL, top1_pct_hi REAL,
+  agree_tokens REAL NOT NULL, agree_tokens_lo REAL, agree_tokens_hi REAL,
+  answers INTEGER NOT NULL, answers_same INTEGER NOT NULL, answer_tokens INTEGER NOT NULL,
+  prefill_tok_s REAL NOT NULL, decode_tok_s REAL NOT NULL,
+  weight_bytes INTEGER NOT NULL, scale_bytes INTEGER NOT NULL, kv_bytes_per_token INTEGER NOT NULL
+) STRICT;
+
 -- rows_hash covers the rows of requests, token_times, itl_hist and steps: equal for equal runs, so that
 -- two virtual runs can be compared in one query. run_hash covers this row. `db check` recomputes both.
 CREATE TABLE runs (

@@ -132,7 +132,7 @@ static void test_schema(void)
     db = reader(path);
     IS(db, "PRAGMA application_id", DB_APPLICATION_ID);
     IS(db, "PRAGMA user_version", DB_VERSION);
-    IS(db, "SELECT count(*) FROM main.sqlite_schema WHERE type = 'table'", 11);
+    IS(db, "SELECT count(*) FROM main.sqlite_schema WHERE type = 'table'", 12);
     IS(db,
        "SELECT count(*) FROM main.sqlite_schema WHERE type = 'table' AND sql NOT LIKE '%STRICT%'",
        0);

@@ -1,0 +1,310 @@
+#include "harness/quality.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "harness/roof.h"
+
+struct sample { double nll, kl, top1; };               /* means of one window */
+
+struct job {
+    struct loaded_set *models;
+    const struct strategy *st;
+    const uint32_t *tok;
+    const struct quality_conf *c;
+    uint32_t n, n_window, vocab;
+    struct sample *sample;                 /* [n][n_window] */
+    float *logits, *reference;             /* [stride, vocab] */
+    uint32_t *answer;                      /* [n][n_prompt][n_new] */
+    struct quality *out;
+    struct err *e;
+};
+
+/* ---- one step over hand-made sequences: s owns slots [s * room, (s + 1) * room) ---- */
+
+struct rows { uint32_t *pos, *slot, *start, *len, *bt, *tstart, *table, *row; };
+
+static void rows_free(struct rows *r)
+{
+    free(r->pos), free(r->slot), free(r->start), free(r->len), free(r->bt), free(r->tstart), free(r->table), free(r->row);
+}
+
+static int rows_get(struct rows *r, uint32_t n_seq, uint32_t n_tok, struct err *e)
+{
+    r->pos = calloc(n_tok, 4), r->slot = calloc(n_tok, 4), r->row = calloc(n_tok, 4);
+    r->start = calloc(n_seq + 1, 4), r->len = calloc(n_seq, 4), r->bt = calloc(n_seq, 4);
+    r->tstart = calloc(n_seq + 1, 4), r->table = calloc(n_seq, 4);
+    return r->pos && r->slot && r->row && r->start && r->len && r->bt && r->tstart && r->table ? 0
+         : err_set(e, EXIT_RUN_FAILED, "out of memory");
+}
+
+/* n tokens more for each of n_seq sequences that hold `from`; the last n_row rows of each yield. */
+static struct batch batch_of(struct rows *r, const uint32_t *tok, uint32_t n_seq, uint32_t from, uint32_t n, uint32_t n_row,
+                             uint32_t room)
+{
+    uint32_t rows = 0;
+
+    for (uint32_t s = 0; s < n_seq; s++) {
+        r->start[s + 1] = (s + 1) * n;
+        r->tstart[s + 1] = s + 1;
+        r->len[s] = from + n;
+        r->bt[s] = room;
+        r->table[s] = s * room;
+        for (uint32_t i = 0; i < n; i++) {
+            r->pos[s * n + i] = from + i;
+            r->slot[s * n + i] = s * room + from + i;
+            if (i + n_row >= n)
+                r->row[rows++] = s * n + i;
+        }
+    }
+    return (struct batch){ .n_tok = n_seq * n, .n_seq = n_seq, .n_row = rows, .n_table = n_seq, .tok = tok, .pos = r->pos,
+                           .slot = r->slot, .seq_start = r->start, .kv_len = r->len, .block_tokens = r->bt,
+                           .table_start = r->tstart, .table = r->table, .row = r->row };
+}
+
+/* ---- windows ---- */
+
+/* log of the sum of exp, and where the largest is. */
+static double log_sum(const float *x, uint32_t n, uint32_t *top)
+{
+    double sum = 0;
+
+    *top = 0;
+    for (uint32_t i = 1; i < n; i++)
+        if (x[i] > x[*top])
+            *top = i;
+    for (uint32_t i = 0; i < n; i++)
+        sum += exp((double)x[i] - x[*top]);
+    return x[*top] + log(sum);
+}
+
+static int score(struct job *j, uint32_t k, uint32_t w)
+{
+    struct sample *s = j->sample + (size_t)k * j->n_window + w;
+    const uint32_t *next = j->tok + (size_t)w * j->c->stride + j->c->window - j->c->stride + 1;
+
+    *s = (struct sample){ 0 };
+    for (uint32_t r = 0; r < j->c->stride; r++) {
+        const float *x = j->logits + (size_t)r * j->vocab, *q = j->reference + (size_t)r * j->vocab;
+        uint32_t top, ref_top;
+        double z = log_sum(x, j->vocab, &top), zq = log_sum(q, j->vocab, &ref_top), kl = 0;
+
+        if (!isfinite(z))
+            return err_set(j->e, EXIT_RUN_FAILED, "%s: logits are not finite in window %u", j->st[k].name, w);
+        for (uint32_t i = 0; k && i < j->vocab; i++) {
+            double lq = q[i] - zq;
+
+            kl += lq > -40 ? exp(lq) * (lq - (x[i] - z)) : 0;
+        }
+        s->nll += (z - x[next[r]]) / j->c->stride;
+        s->kl += kl / j->c->stride;
+        s->top1 += (double)(top == ref_top) / j->c->stride;
+    }
+    return 0;
+}
+
+static int window(struct job *j, uint32_t k, struct model *m, struct kv_pool *kv, struct rows *r, uint32_t w)
+{
+    struct batch b = batch_of(r, j->tok + (size_t)w * j->c->stride, 1, 0, j->c->window, j->c->stride, kv->n_slot);
+    uint32_t *next = malloc(b.n_row * sizeof *next);
+    double t0 = bench_seconds();
+    int rc = !next ? err_set(j->e, EXIT_RUN_FAILED, "out of memory") : model_step(m, kv, &b, next, j->e);
+
+    j->out[k].prefill_tok_s += bench_seconds() - t0;       /* seconds, until the end */
+    if (!rc) {
+        m->dev->ops->get(m->dev, j->logits, m->logits, (size_t)b.n_row * j->vocab);
+        if (!k)
+            memcpy(j->reference, j->logits, (size_t)b.n_row * j->vocab * sizeof *j->logits);
+        rc = score(j, k, w);
+    }
+    free(next);
+    return rc;
+}
+
+/* ---- greedy answers, all prompts at once ---- */
+
+static int answers(struct job *j, uint32_t k, struct model *m, struct kv_pool *kv, struct rows *r)
+{
+    const struct quality_conf *c = j->c;
+    uint32_t room = ceil_div_u32(c->prompt_len + c->n_new, KV_TILE) * KV_TILE, n = c->n_prompt;
+    size_t apart = (size_t)(j->n_window - 1) * c->stride + c->window - c->prompt_len;
+    uint32_t *tok = malloc((size_t)n * c->prompt_len * sizeof *tok), *next = malloc(n * sizeof *next);
+    uint32_t *to = j->answer + (size_t)k * n * c->n_new;
+    double seconds = 0;
+    int rc = tok && next ? 0 : err_set(j->e, EXIT_RUN_FAILED, "out of memory");
+
+    for (uint32_t s = 0; !rc && s < n; s++)
+        memcpy(tok + (size_t)s * c->prompt_len, j->tok + apart * s / n, c->prompt_len * sizeof *tok);
+    for (uint32_t i = 0; !rc && i < c->n_new; i++) {
+        struct batch b = i ? batch_of(r, next, n, c->prompt_len + i - 1, 1, 1, room)
+                           : batch_of(r, tok, n, 0, c->prompt_len, 1, room);
+        double t0 = bench_seconds();
+
+        rc = model_step(m, kv, &b, next, j->e);
+        seconds += i ? bench_seconds() - t0 : 0;
+        for (uint32_t s = 0; !rc && s < n; s++) {
+            to[(size_t)s * c->n_new + i] = next[s];
+            if (next[s] >= j->vocab)
+                rc = err_set(j->e, EXIT_RUN_FAILED, "%s: logits are not finite in an answer", j->st[k].name);
+        }
+    }
+    j->out[k].decode_tok_s = seconds > 0 ? n * (c->n_new - 1.0) / seconds : 0;
+    free(tok);
+    free(next);
+    return rc;
+}
+
+/* ---- statistics ---- */
+
+/* Mean and 95 % interval of n samples; the t quantile by 1.96 + 2.37 / df + 2.8 / df^2 (within 1 % from df 3 on). */
+static struct interval interval_of(const double *x, uint32_t n)
+{
+    double sum = 0, sq = 0, df = n - 1.0, half;
+    struct interval v;
+
+    for (uint32_t i = 0; i < n; i++)
+        sum += x[i];
+    v.mean = sum / n;
+    for (uint32_t i = 0; i < n; i++)
+        sq += (x[i] - v.mean) * (x[i] - v.mean);
+    half = n < 2 ? INFINITY : (1.96 + 2.37 / df + 2.8 / (df * df)) * sqrt(sq / df / n);
+    v.lo = v.mean - half;
+    v.hi = v.mean + half;
+    return v;
+}
+
+static struct interval through(struct interval v, double (*f)(double))
+{
+    return (struct interval){ f(v.mean), f(v.lo), f(v.hi) };
+}
+
+static double percent_over(double d) { return 100 * expm1(d); }
+
+static void summarise(struct job *j, uint32_t k, double *x)
+{
+    const struct sample *s = j->sample + (size_t)k * j->n_window, *ref = j->sample;
+    const struct quality_conf *c = j->c;
+    struct quality *q = j->out + k;
+
+    q->n_window = j->n_window;
+    q->n_scored = j->n_window * c->stride;
+    for (uint32_t w = 0; w < j->n_window; w++)
+        x[w] = s[w].nll;
+    q->ppl = through(interval_of(x, j->n_window), exp);
+    for (uint32_t w = 0; w < j->n_window; w++)
+        x[w] = s[w].nll - ref[w].nll;
+    q->loss_pct = through(interval_of(x, j->n_window), percent_over);
+    for (uint32_t w = 0; w < j->n_window; w++)
+        x[w] = s[w].kl;
+    q->kl = interval_of(x, j->n_window);
+    for (uint32_t w = 0; w < j->n_window; w++)
+        x[w] = 100 * s[w].top1;
+    q->top1_pct = interval_of(x, j->n_window);
+    q->n_same = 0;
+    for (uint32_t p = 0; p < c->n_prompt; p++) {
+        const uint32_t *a = j->answer + ((size_t)k * c->n_prompt + p) * c->n_new, *b = j->answer + (size_t)p * c->n_new;
+        uint32_t same = 0;
+
+        while (same < c->n_new && a[same] == b[same])
+            same++;
+        x[p] = same;
+        q->n_same += same == c->n_new;
+    }
+    q->agree_len = interval_of(x, c->n_prompt);
+    q->prefill_tok_s = j->n_window * (double)c->window / q->prefill_tok_s;
+}
+
+/* ---- a precision after another, window by window ---- */
+
+static uint64_t scales_of(const struct model *m)
+{
+    const struct weight *w[4];
+    uint64_t sum = wfmt_scale_bytes(m->head.fmt, m->head.n, m->head.k);
+
+    if (!m->shape.tied)
+        sum += wfmt_scale_bytes(m->embed.fmt, m->embed.n, m->embed.k);
+    for (uint32_t l = 0; l < m->shape.n_layer; l++) {
+        w[0] = &m->layer[l].qkv, w[1] = &m->layer[l].o, w[2] = &m->layer[l].gate_up, w[3] = &m->layer[l].down;
+        for (int i = 0; i < 4; i++)
+            sum += wfmt_scale_bytes(w[i]->fmt, w[i]->n, w[i]->k);
+    }
+    return sum;
+}
+
+static int one_precision(struct job *j, uint32_t k, struct rows *r, uint32_t from, uint32_t until)
+{
+    const struct quality_conf *c = j->c;
+    const struct model_shape *s = &j->models->shape;
+    enum fmt fmt = prec_kv(&(struct prec){ j->st[k].prec, j->st[k].prec_params });
+    uint32_t room = ceil_div_u32(c->prompt_len + c->n_new, KV_TILE) * KV_TILE * c->n_prompt;
+    uint32_t slots = max_u32(room, ceil_div_u32(c->window, KV_TILE) * KV_TILE);
+    struct model *m = loaded_get(j->models, &j->st[k], j->e);
+    struct kv_pool kv;
+    int rc;
+
+    if (!m || model_room(m, max_u32(c->window, c->n_prompt * c->prompt_len), max_u32(c->stride, c->n_prompt), j->e) ||
+        dev_kv_open(j->models->dev, &kv, s->n_layer, s->n_kv_head, s->head_dim, fmt, slots, j->e))
+        return -1;
+    rc = kv.n_slot < slots ? err_set(j->e, EXIT_RUN_FAILED, "no memory for %u cached tokens", slots) : 0;
+    for (uint32_t w = from; !rc && w < until; w++)
+        rc = window(j, k, m, &kv, r, w);
+    if (!rc && from == 0)
+        rc = answers(j, k, m, &kv, r);
+    j->out[k].weight_bytes = m->weight_bytes;
+    j->out[k].scale_bytes = scales_of(m);
+    j->out[k].kv_token_bytes = model_kv_token_bytes(s, fmt);
+    dev_kv_close(j->models->dev, &kv);
+    return rc;
+}
+
+/* Window by window over all precisions, since the reference's logits of one window are what is kept. */
+static int run(struct job *j)
+{
+    const struct quality_conf *c = j->c;
+    struct rows r = { 0 };
+    double *x = malloc(max_u32(j->n_window, c->n_prompt) * sizeof *x);
+    int rc = rows_get(&r, c->n_prompt, max_u32(c->window, c->n_prompt * c->prompt_len), j->e);
+
+    if (!x)
+        rc = err_set(j->e, EXIT_RUN_FAILED, "out of memory");
+    for (uint32_t w = 0; !rc && w < j->n_window; w++)
+        for (uint32_t k = 0; !rc && k < j->n; k++) {
+            rc = one_precision(j, k, &r, w, w + 1);
+            if (c->progress)
+                c->progress(c->self, w * j->n + k + 1, j->n_window * j->n);
+        }
+    for (uint32_t k = 0; !rc && k < j->n; k++)
+        summarise(j, k, x);
+    rows_free(&r);
+    free(x);
+    return rc;
+}
+
+int quality_measure(struct loaded_set *models, const struct strategy *st, uint32_t n, const uint32_t *tok, size_t n_tok,
+                    const struct quality_conf *c, struct quality *out, struct err *e)
+{
+    struct job j = { .models = models, .st = st, .tok = tok, .c = c, .n = n, .vocab = models->shape.vocab, .out = out,
+                     .e = e };
+    size_t logits = (size_t)c->stride * j.vocab;
+    int rc;
+
+    if (!models->dev->ops->get)
+        return err_set(e, EXIT_USAGE, "device %s computes no logits; use cpu or cuda", models->dev->ops->name);
+    if (n_tok < (size_t)c->window + 1)
+        return err_set(e, EXIT_USAGE, "the text has %zu tokens; one window needs %u", n_tok, c->window + 1);
+    j.n_window = (uint32_t)((n_tok - c->window - 1) / c->stride) + 1;
+    j.n_window = min_u32(j.n_window, c->n_window);
+    memset(out, 0, n * sizeof *out);
+    j.sample = calloc((size_t)n * j.n_window, sizeof *j.sample);
+    j.logits = malloc(logits * sizeof *j.logits);
+    j.reference = malloc(logits * sizeof *j.reference);
+    j.answer = malloc((size_t)n * c->n_prompt * c->n_new * sizeof *j.answer);
+    rc = j.sample && j.logits && j.reference && j.answer ? run(&j) : err_set(e, EXIT_RUN_FAILED, "out of memory");
+    free(j.sample);
+    free(j.logits);
+    free(j.reference);
+    free(j.answer);
+    return rc;
+}
