@@ -11,8 +11,7 @@ DEBUG := 1
 endif
 O := build/$(VARIANT)
 
-SRC := $(wildcard $(addsuffix /*.c,base text workloads workloads/import kernels kernels/* models strategies \
-         strategies/* results harness))
+SRC := $(wildcard $(C_DIRS:%=%/*.c))
 X86 := $(filter x86_64 amd64,$(shell uname -m))
 ifeq ($(X86),)
 SRC := $(filter-out %_avx2.c %_avx512.c,$(SRC))

@@ -1,6 +1,7 @@
 # cuda-test.mk - the device suites of tests/emu linked with what nvcc built instead of the emulator, for a machine with a GPU.
 # Run by .ci/test-cuda after `make cuda`; `build` alone links anywhere that nvcc is.
 MAKEFLAGS += -r
+include .ci/variant.mk
 .DEFAULT_GOAL := build
 ifeq ($(origin CC),default)
 CC := cc
@@ -8,11 +9,10 @@ endif
 NVCC := $(or $(NVCC),$(shell sed -n '1s/^[a-z]* //p' build/gen/cuda.txt 2>/dev/null))
 O := build/cuda-test
 BIN := $(O)/servelab-cuda-test
-SUITES := emu_device emu_device_steps emu_bench
+SUITES := emu_device emu_device_steps emu_device_graphs emu_device_faults emu_bench
 X86 := $(filter x86_64 amd64,$(shell uname -m))
-C_SRC := $(filter-out harness/main.c kernels/cuda/%,$(wildcard $(addsuffix /*.c,base text workloads workloads/import kernels \
-          kernels/* models strategies strategies/* results harness))) \
-         $(filter-out tests/test_%.c,$(wildcard tests/*.c)) $(SUITES:%=tests/emu/test_%.c) tests/cuda/hooks_none.c
+C_SRC := $(filter-out harness/main.c kernels/cuda/%,$(wildcard $(C_DIRS:%=%/*.c))) \
+         $(filter-out tests/test_%.c,$(wildcard tests/*.c)) $(SUITES:%=tests/emu/test_%.c)
 ifeq ($(X86),)
 C_SRC := $(filter-out %_avx2.c %_avx512.c,$(C_SRC))
 endif

@@ -5,6 +5,7 @@
 # Needs the CUDA toolkit's headers, neither its compiler nor a GPU; without them it says so and runs nothing.
 # TSAN=1 instruments the kernels only: OpenMP's own synchronisation is unknown to TSan.
 MAKEFLAGS += -r
+include .ci/variant.mk
 .DEFAULT_GOAL := run
 ifeq ($(origin CC),default)
 CC := cc
@@ -22,8 +23,7 @@ SUITES := $(sort $(patsubst test_%,%,$(basename $(notdir $(wildcard tests/emu/te
 suites := $(subst -,_,$(SUITES))
 suite_file = $(foreach s,$(SUITES),$(wildcard tests/emu/test_$s.$1))
 X86 := $(filter x86_64 amd64,$(shell uname -m))
-C_SRC := $(filter-out harness/main.c kernels/cuda/%,$(wildcard $(addsuffix /*.c,base text workloads workloads/import kernels kernels/* \
-          models strategies strategies/* results harness))) \
+C_SRC := $(filter-out harness/main.c kernels/cuda/%,$(wildcard $(C_DIRS:%=%/*.c))) \
          $(filter-out tests/test_%.c,$(wildcard tests/*.c)) $(filter-out tests/emu/test_%,$(wildcard tests/emu/*.c)) $(call suite_file,c)
 ifeq ($(X86),)
 C_SRC := $(filter-out %_avx2.c %_avx512.c,$(C_SRC))
@@ -40,7 +40,7 @@ ASAN := -fsanitize=address$(comma)undefined -fno-sanitize-recover=all -fno-omit-
 C_SAN := $(if $(SAN),$(ASAN))
 CXX_SAN := $(if $(SAN),$(ASAN))$(if $(TSAN),-fsanitize=thread)
 DEFS := -D_GNU_SOURCE -DSERVELAB_CHECK=1 $(if $(X86),-DSERVELAB_X86=1) -DSERVELAB_SOURCE='"$(CURDIR)"' \
-        -DSERVELAB_BIN='"$(CURDIR)/build/servelab"'
+        -DSERVELAB_BIN='"$(CURDIR)/build/servelab"' $(if $(TSAN),-DRUNNER_SLOWER=10)
 PLACE := -I$(O) -I. -Ibuild/gen -I$(O)/build/gen
 F16C := $(if $(X86),-mf16c)
 CFLAGS := -std=c11 -O2 -g -Wall -Wextra -fopenmp -ffp-contract=off $(C_SAN) $(DEFS) $(EXTRA_CFLAGS)

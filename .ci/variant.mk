@@ -6,3 +6,5 @@ TEST_VARIANT := $(notdir $(firstword $(CC)))-check$(if $(SAN),-san)
 PLAIN := $(filter default file undefined,$(origin CC))
 BIN := build/$(if $(and $(PLAIN),$(if $(DEBUG)$(SAN),,1)),,$(VARIANT)/)servelab
 TEST_BIN := build/$(if $(and $(PLAIN),$(if $(SAN),,1)),,$(TEST_VARIANT)/)servelab-test
+# Where the program's C files lie; every .c in them is built.
+C_DIRS := base text workloads workloads/import kernels kernels/* models strategies strategies/* results harness

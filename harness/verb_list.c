@@ -10,7 +10,7 @@
 #include "harness/verb.h"
 #include "kernels/device.h"
 #include "kernels/sim/profile.h"
-#include "models/model.h"
+#include "models/load.h"
 #include "strategies/strategy.h"
 
 extern const struct verb verb_list;
@@ -126,12 +126,16 @@ static json_t *describe_model(const char *name, const char *path)
 {
     struct model_shape s;
     struct err e = { 0 };
-    char about[200];
+    char about[400], real[4096];
+    enum model_kind kind = MODEL_SHAPE;
 
     if (shape_load(&s, path, &e))
         return item(name, e.text, NULL);
-    snprintf(about, sizeof about, "%u layers, dim %u, %u heads, %u KV heads, FFN %u, vocab %u; "
-             "synthetic weights", s.n_layer, s.dim, s.n_head, s.n_kv_head, s.ffn, s.vocab);
+    if (model_locate(name, &kind, real, sizeof real, &e))
+        kind = MODEL_SHAPE;
+    snprintf(about, sizeof about, "%u layers, dim %u, %u heads, %u KV heads, FFN %u, vocab %u; %s%.200s", s.n_layer, s.dim,
+             s.n_head, s.n_kv_head, s.ffn, s.vocab, kind == MODEL_SHAPE ? "synthetic weights" : "real weights: ",
+             kind == MODEL_SHAPE ? "" : real);
     return item(name, about, NULL);
 }
 

@@ -17,7 +17,9 @@
 #include "base/hash.h"
 #include "tests/runner.h"
 
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef RUNNER_SLOWER
+enum { SLOWER = RUNNER_SLOWER };
+#elif defined(__SANITIZE_ADDRESS__)
 enum { SLOWER = 4 };                   /* timeouts are for plain builds */
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)
