@@ -326,6 +326,8 @@ static const struct { const char *text, *words;
       ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":"
       "\"q\"}},{\"Sequence\":{\"id\":\"A\"}}],\"special_tokens\":{\"q\":{\"ids\":[77]}}}}",
       "id 77, but the vocabulary has no such token" },
+    { "{" MODEL PRE ",\"added_tokens\":[{\"id\":2,\"content\":\"ab\",\"special\":true}]}",
+      "merge 0: the left side with 'b' is no plain token" },
     { "{" MODEL PRE ",\"added_tokens\":{}}", "expected a list" },
     { "{" MODEL PRE ",\"added_tokens\":[{\"id\":3,\"content\":\"\"}]}",
       "a text that is not empty" },
@@ -378,6 +380,31 @@ static void refuses(void)
     check_refused(test_dir(), "eos_token: expected a text");
     write_file("tokenizer_config.json", "{\"chat_template\":5}", path);
     check_refused(test_dir(), "chat_template: expected a text");
+}
+
+/* Counts that no model has. */
+static void refuses_too_many(void)
+{
+    enum { MANY = ADDED_MAX + 1 };
+    static struct token_text token[MANY];
+    static uint8_t kind[MANY];
+    struct tokenizer_parts p = { .path = "parts", .n_token = MANY, .token = token, .kind = kind,
+                                 .bos = -1, .eos = -1, .unk = -1 };
+    struct tokenizer *t;
+    struct err e = { 0 };
+
+    for (int i = 0; i < MANY; i++) {
+        token[i] = (struct token_text){ "<x>", 3 };
+        kind[i] = TOKEN_ADDED;
+    }
+    CU_ASSERT(tokenizer_build(&t, &p, &e) == -1 && !t && strstr(e.text, "16385 added or special"));
+    e.code = 0;
+    p.n_token = VOCAB_MAX + 1;
+    CU_ASSERT(tokenizer_build(&t, &p, &e) == -1 && strstr(e.text, "expected 1 to 1048576"));
+    e.code = 0;
+    p.n_token = 1;
+    p.n_prefix = ENDS_MAX + 1;
+    CU_ASSERT(tokenizer_build(&t, &p, &e) == -1 && strstr(e.text, "more than 8 special tokens"));
 }
 
 /* Cut anywhere, a file is refused or means something; never a crash. */
@@ -474,7 +501,7 @@ static void put_list(struct bytes *b, const char *key, enum gguf_type item, uint
 }
 
 /* The vocabulary of a tokenizer.json as the metadata of a GGUF file. */
-static void write_gguf(struct bytes *b, const json_t *root, const char *pre)
+static void write_gguf(struct bytes *b, const json_t *root, const char *pre, uint32_t bos)
 {
     const json_t *model = json_object_get(root, "model"),
                  *merges = json_object_get(model, "merges");
@@ -499,7 +526,9 @@ static void write_gguf(struct bytes *b, const json_t *root, const char *pre)
     put(b, 0x46554747, 4);
     put(b, 3, 4);
     put(b, 0, 8);
-    put(b, 5, 8);
+    put(b, 6, 8);
+    put_key(b, "tokenizer.ggml.bos_token_id", GGUF_U32);
+    put(b, bos, 4);
     put_key(b, "tokenizer.ggml.model", GGUF_STRING);
     put_text(b, "gpt2");
     put_key(b, "tokenizer.ggml.pre", GGUF_STRING);
@@ -546,13 +575,13 @@ static void gguf_equals_json(void)
                  kinds[i][0]);
         root = json_load_file(path, 0, NULL);
         CU_ASSERT_FATAL(root && file);
-        write_gguf(file, root, kinds[i][1]);
+        write_gguf(file, root, kinds[i][1], tokenizer_bos(a) < 0 ? 0 : (uint32_t)tokenizer_bos(a));
         CU_ASSERT_FATAL(!gguf_open_bytes(&g, file->p, file->n, "made.gguf", &e));
         if (tokenizer_from_gguf(&b, &g, &e))
             test_note("%s", e.text);
         gguf_close(&g);
         CU_ASSERT_PTR_NOT_NULL_FATAL(b);
-        for (unsigned flags = 0; flags < 2; flags++) {
+        for (unsigned flags = 0; flags < 4; flags++) {
             CU_ASSERT_FATAL(!tokenizer_encode(a, text, sizeof text, flags, &x, &e));
             CU_ASSERT_FATAL(!tokenizer_encode(b, text, sizeof text, flags, &y, &e));
         }
@@ -626,6 +655,7 @@ static const struct test tests[] = {
     { "nfc_of_every_character", nfc_of_every_character },
     { "words_cover_anything", words_cover_anything },
     { "refuses", refuses },
+    { "refuses_too_many", refuses_too_many },
     { "cut_files", cut_files },
     { "chat_refuses", chat_refuses },
     { "gguf_equals_json", gguf_equals_json },

@@ -112,13 +112,12 @@ static void published_sets(void)
 
 /* ---- ShareGPT ---- */
 #define TURN(from, value) "{\"from\":\"" from "\",\"value\":\"" value "\"}"
-#define FIRST                                                                    \
-    "{\"id\":\"q_0\",\"conversations\":[" TURN("human", "What is it?") "," TURN( \
-        "gpt", "A book.") "," TURN("human", "Whose?") "," TURN("gpt", "Mine.") "]}"
-#define SECOND                                                                  \
-    "{\"id\":\"q_1\",\"conversations\":[" TURN("system", "Be kind.") "," TURN(  \
-        "gpt", "cut off") "," TURN("user", "Hello there") "," TURN("assistant", \
-                                                                   "Good day to you") "]}"
+#define TALK(id, turns) "{\"id\":\"" id "\",\"conversations\":[" turns "]}"
+#define ASKED TURN("human", "What is it?") "," TURN("gpt", "A book.")
+#define FIRST TALK("q_0", ASKED "," TURN("human", "Whose?") "," TURN("gpt", "Mine."))
+#define LATE TURN("user", "Hello there") "," TURN("assistant", "Good day to you")
+#define SECOND \
+    TALK("q_1", TURN("system", "Be kind.") "," TURN("gpt", "cut") "," TURN("user", "Anyone?") "," LATE)
 
 static void sharegpt(void)
 {
@@ -329,6 +328,7 @@ static void texts_become_ids(void)
 
     write_file("text.json", text, path);
     CU_ASSERT_FATAL(!trace_read(&t, path, &o, &e));
+    CU_ASSERT_STRING_EQUAL(t.tokenizer, "gpt2");       /* whose count it is */
     n = length(p.t, "Once upon a time there was");
     CU_ASSERT(t.req[0].n_prompt == n && t.req[1].n_prompt == 99);
     CU_ASSERT_FATAL(!prompts_encode(&t, p.t, 0, &rep, &e));

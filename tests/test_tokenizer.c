@@ -261,6 +261,38 @@ static void check_string(struct tokenizer *t, const char *kind, const json_t *on
     free(text);
 }
 
+/* The scanners' cuts, whatever the vocabulary makes of the words. */
+static void check_words(struct tokenizer *t, const char *kind, const json_t *one)
+{
+    const json_t *want = json_object_get(json_object_get(one, "words"), kind);
+    struct text_out text = { 0 };
+    size_t n, at = 0;
+    char *raw = unhex(json_string_value(json_object_get(one, "hex")), 1, &n);
+    bool good = true;
+
+    CU_ASSERT_FATAL(!utf8_repair(raw, n, &text));
+    free(raw);
+    if (t->nfc) {
+        struct text_out nfc = { 0 };
+
+        CU_ASSERT_FATAL(!nfc_append(text.p, text.n, &nfc));
+        text_out_free(&text);
+        text = nfc;
+    }
+    for (size_t i = 0; i < json_array_size(want) && good && at < text.n; i++) {
+        size_t k = pretok_next(t->pretok, text.p + at, text.n - at);
+
+        good = k == (size_t)json_integer_value(json_array_get(want, i));
+        at += k;
+    }
+    if (!good || at != text.n) {
+        test_note("%s: %s: other words, at byte %zu", kind,
+                  json_string_value(json_object_get(one, "name")), at);
+        CU_FAIL("other words");
+    }
+    text_out_free(&text);
+}
+
 static void check_strings(const char *kind)
 {
     struct tokenizer *t = open_kind(kind);
@@ -272,6 +304,8 @@ static void check_strings(const char *kind)
     list = json_object_get(all, "strings");
     CU_ASSERT(json_array_size(list) > 60);
     for (size_t i = 0; i < json_array_size(list); i++) {
+        if (json_integer_value(json_object_get(json_array_get(list, i), "times")) == 1)
+            check_words(t, kind, json_array_get(list, i));
         check_string(t, kind, json_array_get(list, i), false);
         check_string(t, kind, json_array_get(list, i), true);
     }

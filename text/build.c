@@ -36,7 +36,7 @@ static int nomem(const struct build *b)
     return err_set(b->e, EXIT_RUN_FAILED, "%.300s: out of memory for the tokenizer", b->p->path);
 }
 
-/* Bytes 33..126, 161..172, 174..255 stand for themselves; the others are U+0100 and up, in order. */
+/* Bytes 33..126, 161..172, 174..255 stand for themselves; the others are U+0100 on, in order. */
 static int alphabet_byte(uint32_t cp)
 {
     if ((cp >= 33 && cp <= 126) || (cp >= 161 && cp <= 172) || (cp >= 174 && cp <= 255))
@@ -255,6 +255,10 @@ static int list_added(struct build *b)
 
     for (uint32_t i = 0; i < t->n_token; i++)
         t->n_added += t->token[i].p && t->token[i].kind != TOKEN_PLAIN;
+    if (t->n_added > ADDED_MAX)
+        return err_set(b->e, EXIT_USAGE,
+                       "%.300s: tokenizer: %" PRIu32 " added or special tokens; at most %d expected",
+                       b->p->path, t->n_added, ADDED_MAX);
     if (!(t->added = ARENA_NEW(&t->arena, uint32_t, t->n_added)))
         return nomem(b);
     for (uint32_t i = 0; i < t->n_token; i++)

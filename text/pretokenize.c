@@ -3,7 +3,8 @@
  *
  * GPT-2 (Radford et al. 2019):
  *   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
- * SmolLM2: every number on its own first, then GPT-2's in each piece between, which ends there.
+ * SmolLM2: every number on its own first, then GPT-2's in each piece between, which ends there. The
+ * reference tells these numbers by Unicode 17, those of the expressions by 16.
  * Llama 3 (its tokenizer.json; after tiktoken's cl100k):
  *   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
  *    ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
@@ -21,6 +22,12 @@ struct scan {
 };
 struct look { enum char_class cls; uint32_t cp; unsigned n; };
 
+/* Numbers that Unicode 17 added: Tolong Siki's digits and three others. */
+static bool is_new_number(uint32_t cp)
+{
+    return (cp >= 0x11de0 && cp <= 0x11de9) || (cp >= 0x16ff4 && cp <= 0x16ff6);
+}
+
 static struct look look(const struct scan *s, size_t i)
 {
     struct look l = { CHAR_END, 0, 0 };
@@ -29,7 +36,7 @@ static struct look look(const struct scan *s, size_t i)
         return l;
     l.cp = utf8_next(s->p + i, s->n - i, &l.n);
     l.cls = l.cp < UTF8_BAD ? char_class(l.cp) : CHAR_OTHER;
-    if (s->number_ends && l.cls == CHAR_NUMBER)
+    if (s->number_ends && (l.cls == CHAR_NUMBER || is_new_number(l.cp)))
         l.cls = CHAR_END;
     return l;
 }
@@ -137,7 +144,7 @@ size_t pretok_next(enum pretok kind, const char *p, size_t n)
     case PRETOK_SMOLLM:
         l = look(&s, 0);
         s.number_ends = true;
-        return l.cls == CHAR_NUMBER ? l.n : next_gpt2(&s);
+        return l.cls == CHAR_NUMBER || is_new_number(l.cp) ? l.n : next_gpt2(&s);
     case PRETOK_LLAMA3: return next_lines(&s, 3);
     case PRETOK_QWEN2: return next_lines(&s, 1);
     default: return next_gpt2(&s);

@@ -11,12 +11,13 @@ enum {
     TOKEN_MAX = 1 << 16,           /* bytes of one token */
     ENDS_MAX = 8,                  /* ids before or after a text */
     WORD_MAX = 40, WORD_IDS = 12,  /* longer words are not remembered */
-    N_WORD = 1 << 14
+    N_WORD = 1 << 14,
+    ADDED_MAX = 1 << 14            /* looked for one by one where a text has their first byte */
 };
 #define ENCODE_MAX ((size_t)1 << 30)           /* bytes of one text */
 
-struct token { const char *p; uint32_t n; uint8_t kind; bool is_text; };   /* is_text: may be merged */
-struct pair { uint64_t key; uint32_t rank, id; };  /* key: left << 32 | right; rank from 1, 0: free */
+struct token { const char *p; uint32_t n; uint8_t kind; bool is_text; }; /* is_text: no special */
+struct pair { uint64_t key; uint32_t rank, id; };  /* key: left, right; rank 0: free */
 
 /* A word and its ids. One place per hash: what comes later takes it over, so memory is bounded. */
 struct word { uint8_t n_byte, n_id; char byte[WORD_MAX]; uint32_t id[WORD_IDS]; };

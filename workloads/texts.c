@@ -54,7 +54,6 @@ int texts_start(struct reader *r, const struct text_format *f)
     if ((o->arrivals == LAW_GAMMA) != (o->cv > 0))
         return reader_fail(r, NULL, "--arrivals %s: %s", arrival_names[o->arrivals],
                            o->cv > 0 ? "--cv is for gamma" : "needs --cv C, the CV of the gaps");
-    snprintf(r->t->tokenizer, sizeof r->t->tokenizer, "%s", o->tokenizer ? o->tokenizer : "");
     return 0;
 }
 
@@ -69,6 +68,8 @@ int texts_count(struct reader *r, const struct place *at, const char *text, bool
                            "%s: texts without prompt_tokens need a tokenizer to count them; add "
                            "--tokenizer MODEL, or give prompt_tokens or prompt_ids",
                            key);
+    if (!*r->t->tokenizer && o->tokenizer)
+        snprintf(r->t->tokenizer, sizeof r->t->tokenizer, "%s", o->tokenizer);
     *out = o->count(o->self, text, strlen(text), is_prompt);
     return *out < 0 ? reader_fail(r, at, "%s: cannot be counted by the tokenizer", key) : 0;
 }

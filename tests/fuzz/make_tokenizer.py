@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the seeds of fuzz_tokenizer, corpus/tokenizer: one byte that chooses the case, then its input."""
+"""Writes the seeds of tokenizer.c, corpus/tokenizer: one byte that chooses the case, then its input."""
 import json
 import os
 import struct

@@ -1,12 +1,11 @@
-/* fuzz_tokenizer.c - libFuzzer target: what comes from outside into text/ and its GGUF loader.
+/* tokenizer.c - libFuzzer target: what comes from outside into text/ and its GGUF loader.
  *
  * The first byte chooses: 0 text against a pre-tokenizer and a small vocabulary (words cover the
  * text, decoding gives the repaired text back, a stream gives what decoding gives), 1 a
  * tokenizer.json, 2 a GGUF file, 3 a chat template. A property that does not hold aborts, as a
  * crash does.
  *
- * Build: clang -fsanitize=fuzzer,address,undefined; run: fuzz_tokenizer tests/fuzz/corpus/tokenizer
- */
+ * Run: .ci/fuzz 60 tokenizer. Seeds: tests/fuzz/make_tokenizer.py. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
