@@ -78,6 +78,9 @@ fuzz:                    ## fuzz the readers of files from outside: [SECONDS=60 
 mutants:                 ## plant known defects one by one: do the tests notice? (minutes)
 	@.ci/mutants
 
+emu-mutants:             ## plant two races in the emulated kernels: does TSan notice?
+	@.ci/emu-mutants
+
 layers:                  ## check who includes whom
 	@.ci/layers
 
@@ -102,4 +105,4 @@ clean:                   ## remove everything that was built (recorded runs stay
 gen:
 	@CUDA='$(CUDA)' .ci/gen
 
-.PHONY: all cuda help deps deps-dev experiment test test-emu test-cuda on-gpu model fuzz mutants layers doctor bench plots report trace clean gen
+.PHONY: all cuda help deps deps-dev experiment test test-emu test-cuda on-gpu model fuzz mutants emu-mutants layers doctor bench plots report trace clean gen
