@@ -1,259 +1,24 @@
 /* attend_decode.cu - decode attention split over the cache, on tensor cores.
  *
- * Idea: flash-decoding (Dao et al. 2023) over a stream-K line of units (attend_plan.cu). The query heads of one KV head
- * are the rows of a 16-row tile (GQA packing), so each byte of K and V is read once. Of a unit's tokens each
- * of 4 warps owns 16 at a time and runs its own pipeline of cp.async stages: no block barrier until the end of a
- * sequence, where the warps' (max, sum, O) are merged in shared memory, and the parts of a sequence that several
- * blocks share by the last of them to arrive, in the order of the line.
+ * Idea: flash-decoding (Dao et al. 2023) over a stream-K line of units (attend_plan.cu). The query
+ * heads of one KV head are the rows of a 16-row tile (GQA packing), so each byte of K and V is read
+ * once. Of a unit's tokens each of 4 warps owns 16 at a time and runs its own pipeline of cp.async
+ * stages: no block barrier until the end of a sequence, where the warps' (max, sum, O) are merged
+ * in shared memory, and the parts of a sequence that several blocks share by the last of them to
+ * arrive, in the order of the line.
  *
- * int8 and fp8: bytes go to shared memory as they are; ldmatrix moves byte pairs, which are widened in
- * registers. The order in which that leaves the columns is undone where Q is loaded and O is written. K's scale
- * multiplies the score, V's the probability (times 64, so that small scales stay clear of half's subnormals).
+ * One kernel for every group size: with one query head of 16 rows the tile is mostly padding, but
+ * at 4.3 TB/s an SM gets 9 halves a cycle, 150 padded multiplications of the thousand that it can
+ * do, so the memory is the limit still (computed, not measured).
  *
- * What must stay true: a block's share depends on the plan alone, the grid on neither; merges run in a fixed order. */
-#include "kernels/cuda/attend_tile.h"
-
-/* What one warp keeps of a softmax: rows g and g + 8 of the tile. */
-template <int HD> struct warp_state {
-    float o[HD / 8][4];
-    float m[2], l[2];          /* greatest score so far; this lane's share of the sum */
-};
-
-template <int HD, enum fmt F> struct split {
-    static constexpr int ROW = HD * elt<F>::size;          /* bytes of a row */
-    static constexpr int CHUNKS = ROW / 16;
-    static constexpr int STAGES = split_stages(ROW);
-    static constexpr int TILE = 16 * ROW;                  /* 16 tokens of K, or of V */
-    static constexpr int WARP = STAGES * 2 * TILE;
-    static constexpr bool QUANT = F != FMT_F16;
-    static constexpr float LIFT = QUANT ? 64.0f : 1.0f;
-    static_assert(WARP >= 16 * HD * (int)sizeof(float), "a warp's O must fit into its stages");
-};
-
-/* Row number of the token that this lane looks after (lane % 16) of the warp's i-th tile; NO_ROW beyond t1. */
-PRIM uint32_t split_row(const struct attend_args &a, const struct part_of &w, uint32_t i)
-{
-    uint32_t p = w.t0 + (threadIdx.x / 32 + 4 * i) * 16 + lane_id() % 16;
-
-    if (p >= w.t1)
-        return NO_ROW;
-    return key_row(a.b.table + a.b.table_start[w.seq], a.b.block_tokens[w.seq], p, w.kv_head, a.kv.n_head);
-}
-
-/* Starts the copy of one tile of K and V into a stage; row: split_row of that tile. */
-template <int HD, enum fmt F>
-PRIM void split_issue(const struct attend_args &a, unsigned char *stage, uint32_t row)
-{
-    typedef split<HD, F> S;
-    size_t v_after = (size_t)a.kv.n_head * KV_TILE * S::ROW;
-
-#pragma unroll
-    for (int i = 0; i < S::CHUNKS / 2; i++) {
-        uint32_t at = lane_id() + 32 * (uint32_t)i, r = at / S::CHUNKS, c = at % S::CHUNKS;
-        uint32_t from = warp_idx(row, (int)r);
-        bool in = from != NO_ROW;
-        const unsigned char *k = a.kv.data + (in ? (size_t)from * S::ROW + c * 16 : 0);
-        unsigned char *to = stage + tile_at<S::CHUNKS>(r, c);
-
-        cp_async16(to, k, in);
-        cp_async16(to + S::TILE, k + (in ? v_after : 0), in);
-    }
-}
-
-/* Scales of this lane's token: K's in the low half, V's in the high; 0 where there is none. */
-PRIM uint32_t split_scales(const struct attend_args &a, uint32_t row)
-{
-    const uint16_t *scale = reinterpret_cast<const uint16_t *>(a.kv.scale);
-
-    if (row == NO_ROW)
-        return 0;
-    return ld_global(scale + row) | (uint32_t)ld_global(scale + row + (size_t)a.kv.n_head * KV_TILE) << 16;
-}
-
-/* Q as A fragments, rows beyond w.rows zero; in quantised pools in the order that expanded bytes have. */
-template <int HD, enum fmt F>
-PRIM void split_query(uint32_t (&q)[HD / 16][4], const struct attend_args &a, const struct part_of &w)
-{
-    size_t wide = (size_t)(a.n_q + 2 * a.kv.n_head) * HD;
-    const half *from = a.qkv + a.b.seq_start[w.seq] * wide + (size_t)w.head0 * HD;
-    uint32_t g = lane_id() / 4, t = lane_id() % 4;
-
-#pragma unroll
-    for (int k = 0; k < HD / 16; k++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            uint32_t row = g + (i % 2 ? 8 : 0);
-            uint32_t col = (uint32_t)k * 16 + (split<HD, F>::QUANT ? 4 * t + (i / 2) * 2 : 2 * t + (i / 2) * 8);
-
-            q[k][i] = row < w.rows ? ld_global(reinterpret_cast<const uint32_t *>(from + row * HD + col)) : 0;
-        }
-}
-
-/* S = Q K^T for 16 tokens: s[0] tokens 0..7, s[1] 8..15. */
-template <int HD, enum fmt F>
-PRIM void split_scores(float (&s)[2][4], const uint32_t (&q)[HD / 16][4], const unsigned char *tile)
-{
-    typedef split<HD, F> S;
-    uint32_t lane = tile_lane<S::CHUNKS>();
-
-#pragma unroll
-    for (int c = 0; c < S::CHUNKS; c += 2) {               /* ldmatrix: tokens 0-7, 8-15 of two chunks */
-        uint32_t r[4];
-
-        ldsm_x4(r, tile + (lane ^ (uint32_t)c * 16));
-#pragma unroll
-        for (int n = 0; n < 2; n++) {
-            if constexpr (S::QUANT) {
-#pragma unroll
-                for (int k = 0; k < 2; k++) {              /* a chunk of bytes is 16 columns */
-                    __half2 h[2];
-
-                    expand<F>(r[2 * k + n], h);
-                    const uint32_t b[2] = {h2_bits(h[0]), h2_bits(h[1])};
-
-                    mma_f16(s[n], q[c + k], b);
-                }
-            } else {
-                const uint32_t b[2] = {r[n], r[2 + n]};
-
-                mma_f16(s[n], q[c / 2], b);
-            }
-        }
-    }
-}
-
-/* O += P V for 16 tokens. */
-template <int HD, enum fmt F>
-PRIM void split_values(float (&o)[HD / 8][4], const uint32_t (&p)[4], const unsigned char *tile)
-{
-    typedef split<HD, F> S;
-    uint32_t lane = tile_lane<S::CHUNKS>();
-
-#pragma unroll
-    for (int c = 0; c < S::CHUNKS; c += 2) {
-        uint32_t r[4];
-
-        ldsm_x4_trans(r, tile + (lane ^ (uint32_t)c * 16));
-#pragma unroll
-        for (int k = 0; k < 2; k++) {
-            if constexpr (S::QUANT) {
-                __half2 lo[2], hi[2];                      /* tokens 2t, 2t + 1; the same + 8: even, odd columns */
-
-                expand_even_odd<F>(r[2 * k], lo);
-                expand_even_odd<F>(r[2 * k + 1], hi);
-#pragma unroll
-                for (int n = 0; n < 2; n++) {
-                    const uint32_t b[2] = {h2_bits(lo[n]), h2_bits(hi[n])};
-
-                    mma_f16(o[2 * (c + k) + n], p, b);
-                }
-            } else {
-                const uint32_t b[2] = {r[2 * k], r[2 * k + 1]};
-
-                mma_f16(o[c + k], p, b);
-            }
-        }
-    }
-}
-
-/* Scores of one tile to probabilities, packed as the A fragment of P V; O and l are brought to the new maximum.
- * n: tokens that count; scales: split_scales of the tile's tokens (quantised pools). */
-template <int HD, enum fmt F>
-PRIM void split_softmax(struct warp_state<HD> &w, float (&s)[2][4], uint32_t (&p)[4], float scale, uint32_t n,
-                        uint32_t scales)
-{
-    typedef split<HD, F> S;
-    uint32_t t2 = 2 * (lane_id() % 4);
-    float v_scale[2][2], f[2];
-
-#pragma unroll
-    for (int i = 0; i < 4; i++) {                          /* this lane's tokens: t2, t2 + 1, t2 + 8, t2 + 9 */
-        uint32_t tok = t2 + (uint32_t)(i / 2) * 8 + (uint32_t)(i % 2);
-        float k_scale = scale;
-
-        v_scale[i / 2][i % 2] = 1;
-        if (S::QUANT) {
-            float2 kv = h2_floats(bits_h2(warp_idx(scales, (int)tok)));
-
-            k_scale = kv.x * scale;
-            v_scale[i / 2][i % 2] = kv.y * S::LIFT;
-        }
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            float &x = s[i / 2][2 * h + i % 2];
-
-            x = tok < n ? x * k_scale : -INFINITY;
-        }
-    }
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        float best = fmaxf(fmaxf(s[0][2 * h], s[0][2 * h + 1]), fmaxf(s[1][2 * h], s[1][2 * h + 1]));
-        float m = fmaxf(w.m[h], lanes_max<4>(best));
-
-        f[h] = fast_exp2(w.m[h] - m);
-        w.m[h] = m;
-#pragma unroll
-        for (int i = 0; i < 2; i++)
-#pragma unroll
-            for (int j = 0; j < 2; j++)
-                s[i][2 * h + j] = fast_exp2(s[i][2 * h + j] - m);
-        w.l[h] = w.l[h] * f[h] + ((s[0][2 * h] + s[0][2 * h + 1]) + (s[1][2 * h] + s[1][2 * h + 1]));
-#pragma unroll
-        for (int i = 0; i < 2; i++)
-            p[2 * i + h] = h2_pack_bits(s[i][2 * h] * v_scale[i][0], s[i][2 * h + 1] * v_scale[i][1]);
-    }
-    if (!warp_any(f[0] != 1 || f[1] != 1))                 /* the maximum stands in most tiles */
-        return;
-#pragma unroll
-    for (int i = 0; i < HD / 8; i++)
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-            w.o[i][j] *= f[j / 2];
-}
-
-/* All tiles of one warp in one part. */
-template <int HD, enum fmt F>
-PRIM void split_warp(struct warp_state<HD> &w, const struct attend_args &a, const struct part_of &part,
-                     unsigned char *stages)
-{
-    typedef split<HD, F> S;
-    uint32_t mine = part.t0 + threadIdx.x / 32 * 16;
-    uint32_t n = part.t1 > mine ? (part.t1 - mine + 63) / 64 : 0;
-    uint32_t row[S::STAGES], next = split_row(a, part, 0), q[HD / 16][4], scales = 0, coming = 0;
-
-#pragma unroll
-    for (int i = 0; i < S::STAGES - 1; i++) {
-        row[i] = next;
-        split_issue<HD, F>(a, stages + i * 2 * S::TILE, next);
-        cp_commit();
-        next = split_row(a, part, (uint32_t)i + 1);
-    }
-    split_query<HD, F>(q, a, part);
-    if (S::QUANT)
-        scales = split_scales(a, row[0]);
-    for (uint32_t i = 0, at = 0; i < n; i++) {
-        uint32_t to = at == 0 ? S::STAGES - 1 : at - 1, p[4];      /* the stage emptied one round ago */
-        float s[2][4] = {};
-
-        cp_wait<S::STAGES - 2>();
-        warp_sync();
-        row[S::STAGES - 1] = next;
-        split_issue<HD, F>(a, stages + to * 2 * S::TILE, next);
-        cp_commit();
-        next = split_row(a, part, i + S::STAGES);
-        if (S::QUANT)
-            coming = split_scales(a, row[1]);
-        split_scores<HD, F>(s, q, stages + at * 2 * S::TILE);
-        split_softmax<HD, F>(w, s, p, a.scale, part.t1 - mine - i * 64, scales);
-        split_values<HD, F>(w.o, p, stages + at * 2 * S::TILE + S::TILE);
-        scales = coming;
-#pragma unroll
-        for (int j = 0; j + 1 < S::STAGES; j++)
-            row[j] = row[j + 1];
-        at = at + 1 == S::STAGES ? 0 : at + 1;
-    }
-    cp_wait<0>();
-}
+ * int8 and fp8: bytes go to shared memory as they are; ldmatrix moves byte pairs, which are widened
+ * in registers. The order in which that leaves the columns is undone where Q is loaded and O is
+ * written. K's scale multiplies the score, V's the probability (times 64, so that small scales stay
+ * clear of half's subnormals).
+ *
+ * What must stay true: a block's share depends on the plan alone, the grid on neither; merges
+ * run in a fixed order. */
+#include "kernels/cuda/attend_warp.h"
 
 /* Column of a head where O's accumulator o[i][2h + j] belongs. */
 template <enum fmt F> PRIM uint32_t split_column(int i, int j)
@@ -266,7 +31,8 @@ template <enum fmt F> PRIM uint32_t split_column(int i, int j)
 
 /* Writes a warp's state to shared memory: O [16][HD] over its own stages, (m, l) [16] beside. */
 template <int HD, enum fmt F>
-PRIM void split_publish(const struct warp_state<HD> &w, unsigned char *stages, float2 *ml, uint32_t rows)
+PRIM void split_publish(const struct warp_state<HD> &w, unsigned char *stages, float2 *ml,
+                        uint32_t rows)
 {
     float *o = reinterpret_cast<float *>(stages);
     uint32_t g = lane_id() / 4;
@@ -288,23 +54,26 @@ PRIM void split_publish(const struct warp_state<HD> &w, unsigned char *stages, f
     }
 }
 
-/* Scratch of one part: O [16][HD], then (m, l) [16]. Block c's part is its first unless the sequence begins in c. */
-template <int HD> PRIM float *part_at(const struct attend_args &a, const struct part_of &w, uint32_t c)
+/* Scratch of one part: O [16][HD], then (m, l) [16]. Block c's part is its first unless the
+ * sequence begins in c. */
+template <int HD>
+PRIM float *part_at(const struct attend_args &a, const struct part_of &w, uint32_t c)
 {
     uint32_t slot = 2 * c + (w.begin > c * a.plan->share ? 1 : 0);
 
     return a.part + (size_t)slot * SPLIT_ROWS * (HD + 2);
 }
 
-PRIM half *split_out(const struct attend_args &a, const struct part_of &w, uint32_t hd, uint32_t row)
+PRIM half *split_out(const struct attend_args &a, const struct part_of &w, uint32_t hd,
+                     uint32_t row)
 {
     return a.y + ((size_t)a.b.seq_start[w.seq] * a.n_q + w.head0 + row) * hd;
 }
 
 /* Merges the four warps; the result goes to y, or to scratch if other blocks share the sequence. */
 template <int HD, enum fmt F>
-PRIM void split_merge(const struct attend_args &a, const struct part_of &w, const unsigned char *smem,
-                      const float2 *ml)
+PRIM void split_merge(const struct attend_args &a, const struct part_of &w,
+                      const unsigned char *smem, const float2 *ml)
 {
     typedef split<HD, F> S;
     float *part = part_at<HD>(a, w, blockIdx.x);
@@ -335,7 +104,8 @@ PRIM void split_merge(const struct attend_args &a, const struct part_of &w, cons
     }
 }
 
-/* All parts of a sequence to y, in the order of the line: the last block of it to arrive does this. */
+/* All parts of a sequence to y, in the order of the line: the last block of it to arrive does
+ * this. */
 template <int HD> PRIM void split_finish(const struct attend_args &a, const struct part_of &w)
 {
     for (uint32_t e = threadIdx.x; e < w.rows * HD / 2; e += ATTEND_THREADS) {
@@ -358,7 +128,8 @@ template <int HD> PRIM void split_finish(const struct attend_args &a, const stru
     }
 }
 
-/* *kept is w in shared memory: what only the merge needs takes no registers from the loop. Ends with a barrier. */
+/* *kept is w in shared memory: what only the merge needs takes no registers from the loop. Ends
+ * with a barrier. */
 template <int HD, enum fmt F>
 PRIM void split_part(const struct attend_args &a, struct part_of w, unsigned char *smem,
                      const struct part_of *kept)
@@ -370,23 +141,25 @@ PRIM void split_part(const struct attend_args &a, struct part_of w, unsigned cha
 
     state.m[0] = state.m[1] = -INFINITY;
     split_warp<HD, F>(state, a, w, stages);
-    warp_sync();                                           /* all lanes have read the stages that O replaces */
+    warp_sync(); /* all lanes have read the stages that O replaces */
     split_publish<HD, F>(state, stages, ml + threadIdx.x / 32 * 16, w.rows);
     block_sync();
     w = *kept;
     split_merge<HD, F>(a, w, smem, ml);
     if (w.first == w.last)
-        block_sync();                                      /* before the next part fills stages and *kept */
+        block_sync(); /* before the next part fills stages and *kept */
     else if (last_arriver(a.counter + w.first, w.last - w.first + 1))
         split_finish<HD>(a, w);
 }
 
-/* The part that begins at unit w->at of the line, not before sequence w->seq; rows 0: the share is done. */
+/* The part that begins at unit w->at of the line, not before sequence w->seq; rows 0: the share
+ * is done. */
 PRIM void split_next(const struct attend_args &a, struct part_of *w)
 {
     const struct attend_plan *p = a.plan;
     const uint32_t *line = plan_line(p);
-    uint32_t groups = (a.group + SPLIT_ROWS - 1) / SPLIT_ROWS, heads = a.kv.n_head * groups, at = w->at, s = w->seq;
+    uint32_t groups = (a.group + SPLIT_ROWS - 1) / SPLIT_ROWS, heads = a.kv.n_head * groups,
+             at = w->at, s = w->seq;
     uint32_t end = (blockIdx.x + 1) * p->share < p->total ? (blockIdx.x + 1) * p->share : p->total;
 
     w->rows = 0;
@@ -451,7 +224,8 @@ __global__ void __launch_bounds__(ATTEND_THREADS, split_most(HD))
 attend_split_kernel(const struct attend_args a)
 {
     DYN_SHARED(unsigned char, smem);
-    struct part_of *kept = reinterpret_cast<struct part_of *>(smem + split_smem(split<HD, F>::ROW)) - 1;
+    struct part_of *kept =
+        reinterpret_cast<struct part_of *>(smem + split_smem(split<HD, F>::ROW)) - 1;
 
     split_padding(a);
     if (threadIdx.x == 0)
@@ -468,12 +242,13 @@ attend_split_kernel(const struct attend_args a)
 template <int HD, enum fmt F>
 static cudaError_t split_launch(struct gpu *g, const struct attend_args *a, uint32_t n_block)
 {
-    return LAUNCH((attend_split_kernel<HD, F>), n_block, ATTEND_THREADS, split_smem(split<HD, F>::ROW), g->stream,
-                  *a);
+    return LAUNCH((attend_split_kernel<HD, F>), n_block, ATTEND_THREADS,
+                  split_smem(split<HD, F>::ROW), g->stream, *a);
 }
 
 template <int HD>
-static cudaError_t split_of(struct gpu *g, const struct attend_args *a, enum fmt f, uint32_t n_block)
+static cudaError_t split_of(struct gpu *g, const struct attend_args *a, enum fmt f,
+                            uint32_t n_block)
 {
     switch (f) {
     case FMT_F16: return split_launch<HD, FMT_F16>(g, a, n_block);

@@ -1,12 +1,15 @@
-/* attend_plan.cu - who computes which part of a step's attention: host only, once per step, for all layers.
+/* attend_plan.cu - who computes which part of a step's attention: host only, once per step, for all
+ * layers.
  *
- * Decode: the units (64 tokens of one sequence and KV head) of all sequences stand in one line, block c takes units
- * [c * share, (c + 1) * share): balanced to one unit whatever the lengths (stream-K; Lean Attention, Sanovar et al.
- * 2024). line[s] is where sequence s begins; everything else follows from it on the device.
- * Prefill: row tiles of 128 packed rows, rests of at most 64 as tiles of 64, most keys first, so that the short ones fill the
- * end (FlashAttention-2's order under a causal mask).
+ * Decode: the units (64 tokens of one sequence and KV head) of all sequences stand in one line,
+ * block c takes units [c * share, (c + 1) * share): balanced to one unit whatever the lengths
+ * (stream-K; Lean Attention, Sanovar et al. 2024). line[s] is where sequence s begins; everything
+ * else follows from it on the device. Prefill: row tiles of 128 packed rows, rests of at most 64 as
+ * tiles of 64, most keys first, so that the short ones fill the end (FlashAttention-2's order under
+ * a causal mask).
  *
- * What must stay true: a sequence of more than one row has no unit on the line, one of one row no item. */
+ * What must stay true: a sequence of more than one row has no unit on the line, one of one row
+ * no item. */
 #include "kernels/cuda/attend_tile.h"
 
 #include <stdlib.h>
@@ -18,12 +21,14 @@ int attend_check(const struct attend_shape *s, struct err *e)
                        fmt_name(s->fmt));
     if (s->hd < 16 || s->hd > 256 || s->hd % 16)
         return err_set(e, EXIT_USAGE,
-                       "cuda: head_dim %u: attention takes multiples of 16 up to 256 (64 and 128 at full speed)",
+                       "cuda: head_dim %u: attention takes multiples of 16 up to 256 (64 and 128 "
+                       "at full speed)",
                        s->hd);
     if (!s->n_kv || !s->n_q || s->n_q % s->n_kv || s->n_q > 1024)
-        return err_set(e, EXIT_USAGE,
-                       "cuda: %u query heads over %u KV heads: a whole multiple and at most 1024 is expected", s->n_q,
-                       s->n_kv);
+        return err_set(
+            e, EXIT_USAGE,
+            "cuda: %u query heads over %u KV heads: a whole multiple and at most 1024 is expected",
+            s->n_q, s->n_kv);
     return 0;
 }
 
@@ -53,9 +58,15 @@ size_t attend_plan_bytes(const struct attend_shape *s, uint32_t max_tok, uint32_
     return bytes < UINT32_MAX ? (size_t)(bytes + 15) / 16 * 16 : 0;
 }
 
-size_t attend_plan_used(const void *image) { return static_cast<const struct attend_plan *>(image)->bytes; }
+size_t attend_plan_used(const void *image)
+{
+    return static_cast<const struct attend_plan *>(image)->bytes;
+}
 
-static uint32_t seq_rows(const struct batch *b, uint32_t s) { return b->seq_start[s + 1] - b->seq_start[s]; }
+static uint32_t seq_rows(const struct batch *b, uint32_t s)
+{
+    return b->seq_start[s + 1] - b->seq_start[s];
+}
 
 /* Units of sequence s on the line of one head. */
 static uint32_t seq_units(const struct batch *b, uint32_t s, uint32_t tile)
@@ -95,7 +106,8 @@ static void plan_decode(struct attend_plan *p, const struct gpu *g, const struct
         p->share = SPLIT_MIN;
 }
 
-/* Row tiles of one sequence: of 128 rows while more than 64 are left, the rest of 64. With item NULL: counts. */
+/* Row tiles of one sequence: of 128 rows while more than 64 are left, the rest of 64. With item
+ * NULL: counts. */
 static void seq_items(struct attend_plan *p, const struct batch *b, uint32_t seq, uint32_t group,
                       struct attend_item *const item[2])
 {
@@ -135,7 +147,8 @@ static int most_keys_first(const void *a, const void *b)
     return x->row0 < y->row0 ? -1 : x->row0 > y->row0;
 }
 
-static void plan_prefill(struct attend_plan *p, const struct attend_shape *sh, const struct batch *b)
+static void plan_prefill(struct attend_plan *p, const struct attend_shape *sh,
+                         const struct batch *b)
 {
     uint32_t at = (uint32_t)(sizeof *p + ((size_t)p->n_seq + 1) * sizeof(uint32_t) + 15) / 16 * 16;
     char *image = reinterpret_cast<char *>(p);
@@ -152,8 +165,8 @@ static void plan_prefill(struct attend_plan *p, const struct attend_shape *sh, c
         qsort(item[i], p->n_item[i], sizeof *item[i], most_keys_first);
 }
 
-void attend_plan_make(void *image, const struct gpu *g, const struct attend_shape *s, const struct batch *b,
-                      uint32_t n_seq_padded)
+void attend_plan_make(void *image, const struct gpu *g, const struct attend_shape *s,
+                      const struct batch *b, uint32_t n_seq_padded)
 {
     struct attend_plan *p = static_cast<struct attend_plan *>(image);
 

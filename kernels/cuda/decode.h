@@ -1,14 +1,16 @@
 /* decode.h - packed weights to the A registers of a product, exactly: integers and FP8 as halves.
  *
- * 0x6400 | u is the half 1024 + u for u < 1024, so one AND-OR and one subtraction give two halves (Kim et al. 2022,
- * "Who says elephants can't run"); nibbles under 0x00f0 come out times 16, which a multiply-add undoes. FP8 needs only its
- * exponent and mantissa moved: the half is then the value / 256, and the row's scale is multiplied by 256 instead. */
+ * 0x6400 | u is the half 1024 + u for u < 1024, so one AND-OR and one subtraction give two halves
+ * (Kim et al. 2022, "Who says elephants can't run"); nibbles under 0x00f0 come out times 16, which
+ * a multiply-add undoes. FP8 needs only its exponent and mantissa moved: the half is then the value
+ * / 256, and the row's scale is multiplied by 256 instead. */
 #ifndef KERNELS_CUDA_DECODE_H
 #define KERNELS_CUDA_DECODE_H
 
 #include "kernels/cuda/prims.h"
 
-/* One word of nibbles: r[0], r[1] the first 8 columns of rows g and g + 8, r[2], r[3] the next 8. LEAST: u, otherwise u - 8. */
+/* One word of nibbles: r[0], r[1] the first 8 columns of rows g and g + 8, r[2], r[3] the next 8.
+ * LEAST: u, otherwise u - 8. */
 template <bool LEAST> PRIM void decode_nibbles(uint32_t (&r)[4], uint32_t w)
 {
     const __half2 sixteenth = bits_h2(0x2c002c00u);
@@ -18,7 +20,8 @@ template <bool LEAST> PRIM void decode_nibbles(uint32_t (&r)[4], uint32_t w)
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         r[h] = h2_bits(h2_sub(bits_h2(lop3_and_or(w, 0x000f000fu, 0x64006400u)), bias));
-        r[h + 2] = h2_bits(h2_fma(bits_h2(lop3_and_or(w, 0x00f000f0u, 0x64006400u)), sixteenth, bias16));
+        r[h + 2] =
+            h2_bits(h2_fma(bits_h2(lop3_and_or(w, 0x00f000f0u, 0x64006400u)), sixteenth, bias16));
         w >>= 8;
     }
 }

@@ -1,19 +1,22 @@
 /* gemm.h - one tensor-core product for all weight formats: y [m, n] = x [m, k] W^T.
  *
- * A block computes 128 channels x 8 MT tokens over one range of k. Its 8 warps are 4 along channels (32 each) times 2
- * along k: of every stage of BK inputs the first half belongs to warps 0..3, the second to 4..7, and their sums meet in
- * shared memory at the end. Weights are operand A (16 channels x 16 inputs), tokens B (8 tokens), so few
- * tokens cost little. Weights and tokens come through a ring of stages of cp.async; weights of few tokens are read once and leave L2 first.
+ * A block computes 128 channels x 8 MT tokens over one range of k. Its 8 warps are 4 along channels
+ * (32 each) times 2 along k: of every stage of BK inputs the first half belongs to warps 0..3, the
+ * second to 4..7, and their sums meet in shared memory at the end. Weights are operand A (16
+ * channels x 16 inputs), tokens B (8 tokens), so few tokens cost little. Weights and tokens come
+ * through a ring of stages of cp.async; weights of few tokens are read once and leave L2 first.
  *
- * Where there are too few tiles to fill the GPU, k is cut into n_split ranges (matmul.cu; in exact mode never by m). Each block of a tile writes F32 partial sums, the last one to arrive adds them in the order of
- * k: nobody waits, the result does not depend on who was last.
+ * Where there are too few tiles to fill the GPU, k is cut into n_split ranges (matmul.cu; in exact
+ * mode never by m). Each block of a tile writes F32 partial sums, the last one to arrive adds them
+ * in the order of k: nobody waits, the result does not depend on who was last.
  *
- * What must stay true: the chain of operations of one element of y (which products meet in which order) is the same for
- * every MT, every place of its row in the tile and every batch; test_emu_matmul compares bits.
+ * What must stay true: the chain of operations of one element of y (which products meet in which
+ * order) is the same for every MT, every place of its row in the tile and every batch;
+ * test_emu_matmul compares bits.
  *
- * A format (struct W) says how a stage of weights is loaded and how 32 inputs of a warp's 32 channels become A
- * registers, and up to which MT three and two blocks share an SM without spilling registers on any chip (THREE,
- * TWO); gemm_f16.cu, gemm_w4.cu and gemm_w8.cu define them. */
+ * A format (struct W) says how a stage of weights is loaded and how 32 inputs of a warp's 32
+ * channels become A registers, and up to which MT three and two blocks share an SM without spilling
+ * registers on any chip (THREE, TWO); gemm_f16.cu, gemm_w4.cu and gemm_w8.cu define them. */
 #ifndef KERNELS_CUDA_GEMM_H
 #define KERNELS_CUDA_GEMM_H
 
@@ -34,56 +37,45 @@ struct gemm_args {
     uint32_t n_row_tile;
 };
 
-/* Where a thread's 16-byte pieces of a stage come from and go to: piece j from src + j * step. left: inputs from the
- * piece's first to the end of the row. What lies past the matrix is not loaded and its place in shared memory
- * keeps whatever is there: rows past n and tokens past m only reach results that are not stored, and units of inputs past k are
- * not multiplied. */
-struct gemm_piece { const unsigned char *src; size_t step; uint32_t dst, left; };
-PRIM uint32_t gemm_left(uint32_t k, uint32_t col) { return col < k ? k - col : 0; }
-
-/* Tokens in shared memory: [8 MT][BK] halves, 16-byte chunk c of row r at c ^ (r % 8): ldmatrix meets 8 banks. */
-template <int BK> PRIM uint32_t gemm_x_at(uint32_t row, uint32_t chunk) { return row * (BK * 2) + (chunk ^ row % 8) * 16; }
-
-template <int BK> PRIM struct gemm_piece gemm_x_piece(const struct gemm_args &a, uint32_t row0, uint32_t k0)
+/* A thread's 16-byte pieces of the stages, taken in ascending order: piece j from src + j * step,
+ * src moving on; `times` stages hold it. What lies past the matrix is not loaded and its place in
+ * shared memory keeps whatever is there: rows past n and tokens past m only reach results that are
+ * not stored, and units of inputs past k are not multiplied. */
+struct gemm_piece { const unsigned char *src; size_t step; uint32_t dst, times, n_row; };
+/* Stages of bk inputs whose input at `col` (in the first) lies before `end`. */
+PRIM uint32_t gemm_times(uint32_t end, uint32_t col, uint32_t bk)
 {
-    uint32_t chunk = threadIdx.x % (BK / 8), row = threadIdx.x / (BK / 8);
-    const half *src = a.x + (size_t)(row0 + row) * a.k + k0 + chunk * 8;
-
-    return { reinterpret_cast<const unsigned char *>(src), (size_t)(GEMM_THREADS / (BK / 8)) * a.k * 2,
-             gemm_x_at<BK>(row, chunk), gemm_left(a.k, k0 + chunk * 8) };
+    return col < end ? (end - col + bk - 1) / bk : 0;
 }
 
-/* Tokens of stage `it` of this block's range. */
-template <int BK, int MT>
-PRIM void gemm_load_x(unsigned char *dst, const struct gemm_args &a, const struct gemm_piece &p, uint32_t row0,
-                      uint32_t it)
+/* Rows of halves in shared memory, BK wide: 16-byte chunk c of row r at c ^ (r % 8), so that
+ * ldmatrix meets 8 banks. */
+template <int BK> PRIM uint32_t gemm_at(uint32_t row, uint32_t chunk)
 {
-    constexpr int ROWS = GEMM_THREADS / (BK / 8);         /* rows that all threads load at once */
-    const unsigned char *src = p.src + (size_t)it * (BK * 2);
-    uint32_t row = threadIdx.x / (BK / 8), n_row = min(8u * MT, a.m - row0);
-
-#pragma unroll
-    for (int j = 0; j * ROWS < 8 * MT; j++)
-        if (it * BK < p.left && row + j * ROWS < n_row)
-            cp_async16(dst + p.dst + j * ROWS * BK * 2, src + j * p.step);
+    return row * (BK * 2) + (chunk ^ row % 8) * 16;
 }
 
-/* The B registers of 16 inputs (step of 16 within the stage) and tokens 8 pair .. 8 pair + 15. */
-template <int BK> PRIM void gemm_b(uint32_t (&b)[4], const unsigned char *x, uint32_t step, uint32_t pair)
+/* A value of the thread that the loop needs all the time. Compilers rather compute such values
+ * again in every turn than give them a register; what comes out of a shuffle they must keep.
+ * WARP. */
+template <class T> PRIM T gemm_keep(T v) { return warp_idx(v, (int)lane_id()); }
+
+/* Pieces of ROWS rows of halves of [n_row, k], from row0 and k0 to `end`. WARP. */
+template <int BK, int ROWS>
+PRIM struct gemm_piece gemm_rows(const void *from, uint32_t n_row, uint32_t k, uint32_t row0,
+                                 uint32_t k0, uint32_t end)
 {
-    uint32_t l = lane_id();
+    uint32_t chunk = threadIdx.x % (BK / 8), row = threadIdx.x / (BK / 8), col = k0 + chunk * 8;
+    uint32_t left = row < ROWS && row0 + row < n_row ? n_row - row0 - row : 0;
 
-    ldsm_x4(b, x + gemm_x_at<BK>(pair * 16 + l / 16 * 8 + l % 8, step * 2 + l / 8 % 2));
-}
-/* Of 32 inputs and 8 tokens: b[0], b[1] of the first 16, b[2], b[3] of the second. */
-template <int BK> PRIM void gemm_b8(uint32_t (&b)[4], const unsigned char *x, uint32_t step)
-{
-    uint32_t l = lane_id();
-
-    ldsm_x4(b, x + gemm_x_at<BK>(l % 8, step * 2 + l / 8));
+    return { static_cast<const unsigned char *>(from) + ((size_t)(row0 + row) * k + col) * 2,
+             gemm_keep((size_t)(GEMM_THREADS / (BK / 8)) * k * 2),
+             gemm_keep(gemm_at<BK>(row, chunk)), gemm_keep(left ? gemm_times(end, col, BK) : 0),
+             left };
 }
 
-/* Weights: read once when there is one tile of tokens; where there may be more, the next finds them in L2. */
+/* Weights: read once when there is one tile of tokens; where there may be more, the next finds them
+ * in L2. */
 template <bool ONCE> PRIM void gemm_copy(unsigned char *dst, const unsigned char *src)
 {
     if constexpr (ONCE)
@@ -92,33 +84,59 @@ template <bool ONCE> PRIM void gemm_copy(unsigned char *dst, const unsigned char
         cp_async16(dst, src);
 }
 
-template <class W> PRIM void gemm_mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+/* The next stage's rows of halves, ROWS of them, into dst. */
+template <int BK, int ROWS, bool ONCE>
+PRIM void gemm_load_rows(unsigned char *dst, struct gemm_piece &p, uint32_t it)
+{
+    constexpr uint32_t AT_ONCE = GEMM_THREADS / (BK / 8);
+
+    static_assert(ROWS <= AT_ONCE || ROWS % AT_ONCE == 0,
+                  "each thread loads one row, or all load the same number");
+    dst += p.dst;
+#pragma unroll
+    for (uint32_t j = 0; j * AT_ONCE < ROWS; j++)
+        if (it < p.times && (j == 0 || j * AT_ONCE < p.n_row))
+            gemm_copy<ONCE>(dst + j * AT_ONCE * BK * 2, p.src + j * p.step);
+    p.src += BK * 2;
+}
+
+/* Where a lane reads B: x_at in the tokens of a stage for the warp's first 16 inputs, x_at ^ 32 i
+ * for the i-th. Two tiles of 8 tokens by one ldmatrix: b[0], b[1] of the first, b[2], b[3] of the
+ * second. One tile: b[0], b[1] of 16 inputs, b[2], b[3] of the next. */
+template <int BK, int MT> PRIM uint32_t gemm_x_at(uint32_t warp_k)
+{
+    uint32_t l = lane_id(), chunk = warp_k * (BK / 16);
+
+    return MT == 1 ? gemm_at<BK>(l % 8, chunk + l / 8)
+                   : gemm_at<BK>(l / 16 * 8 + l % 8, chunk + l / 8 % 2);
+}
+
+template <class W>
+PRIM void gemm_mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
 {
     uint32_t b[2] = { b0, b1 };
 
     W::mma(d, a, b);
 }
 
-/* 32 inputs: d += W's channels x tokens. a[s][t]: step of 16 s, tile of 16 channels t. sum (nibbles with least values)
- * += the sum of x, by a tile of ones. */
+/* 32 inputs: d += W's channels x tokens. a[s][t]: step of 16 s, tile of 16 channels t; x: where the
+ * lane reads B, without x_at. sum (nibbles with least values) += the sum of x, by a tile of
+ * ones. */
 template <class W, int MT>
-PRIM void gemm_unit(float (&d)[2][MT][4], float (&sum)[W::LEAST ? MT : 1][4], const uint32_t (&a)[2][2][4],
-                    const unsigned char *x, uint32_t step)
+PRIM void gemm_unit(float (&d)[2][MT][4], float (&sum)[W::LEAST ? MT : 1][4],
+                    const uint32_t (&a)[2][2][4], const unsigned char *x, uint32_t x_at)
 {
     const uint32_t ones[4] = { 0x3c003c00u, 0x3c003c00u, 0x3c003c00u, 0x3c003c00u };
     uint32_t b[4];
 
-    if constexpr (MT == 1)
-        gemm_b8<W::BK>(b, x, step);
 #pragma unroll
     for (int s = 0; s < 2; s++) {
 #pragma unroll
         for (int mt = 0; mt < MT; mt++) {
             int at = MT == 1 ? 2 * s : 2 * (mt % 2);
 
-            if constexpr (MT > 1)
-                if (mt % 2 == 0)
-                    gemm_b<W::BK>(b, x, step + s, mt / 2);
+            if (MT == 1 ? s == 0 : mt % 2 == 0)
+                ldsm_x4(b, x + (x_at ^ s * 32u) + mt * 8 * W::BK * 2);
             gemm_mma<W>(d[0][mt], a[s][0], b[at], b[at + 1]);
             gemm_mma<W>(d[1][mt], a[s][1], b[at], b[at + 1]);
             if constexpr (W::LEAST)
@@ -127,45 +145,41 @@ PRIM void gemm_unit(float (&d)[2][MT][4], float (&sum)[W::LEAST ? MT : 1][4], co
     }
 }
 
-/* One warp's half of a stage: `left` inputs of the matrix remain from the half's start. */
+/* One warp's half of a stage; cut: only the first 32 inputs of it are of the matrix. */
 template <class W, int MT>
-PRIM void gemm_stage(float (&acc)[2][MT][4], const struct gemm_args &a, const unsigned char *stage, uint32_t warp_n,
-                     uint32_t warp_k, uint32_t left)
+PRIM void gemm_stage(float (&acc)[2][MT][4], const typename W::places &at,
+                     const unsigned char *stage, uint32_t x_at, bool cut)
 {
     constexpr int UNITS = W::BK / 64;                     /* of 32 inputs in half a stage */
     const unsigned char *x = stage + W::STAGE_WEIGHTS;
     float sum[W::LEAST ? MT : 1][4] = {};
+    uint32_t r[2][2][4];
 
     if constexpr (!W::GROUPED) {
-#pragma unroll
-        for (int u = 0; u < UNITS; u++) {
-            uint32_t r[2][2][4];
-
-            if (u * 32u >= left)
-                break;
-            W::unit(r, stage, warp_n, warp_k * UNITS + u);
-            gemm_unit<W, MT>(acc, sum, r, x, (warp_k * UNITS + u) * 2);
-        }
+        static_assert(UNITS == 1, "half a stage is one unit");
+        W::unit(r, at, stage, 0);
+        gemm_unit<W, MT>(acc, sum, r, x, x_at);
     } else {
         float part[2][MT][4] = {};
 
-#pragma unroll
-        for (int u = 0; u < UNITS; u++) {
-            uint32_t r[2][2][4];
-
-            if (u * 32u >= left)
-                break;
-            W::unit(r, stage, warp_n, warp_k * UNITS + u);
-            gemm_unit<W, MT>(part, sum, r, x, (warp_k * UNITS + u) * 2);
-            if (a.group_log2 == 5 || u == UNITS - 1 || (u + 1) * 32u >= left)
-                W::template fold<MT>(acc, part, sum, stage, a.group_log2, warp_n, warp_k * UNITS + u);
-        }
+        static_assert(UNITS == 2, "half a stage is two units");
+        W::unit(r, at, stage, 0);
+        gemm_unit<W, MT>(part, sum, r, x, x_at);
+        if (cut || at.scale != at.scale_next)
+            W::template fold<MT>(acc, part, sum, stage + at.scale);
+        if (cut)
+            return;
+        W::unit(r, at, stage, 1);
+        gemm_unit<W, MT>(part, sum, r, x, x_at ^ 64u);
+        W::template fold<MT>(acc, part, sum, stage + at.scale_next);
     }
 }
 
-/* Adds what the two warps along k have: afterwards a warp holds the sum of channel tile warp_k, own + other:
- * two numbers, so the order does not matter. */
-template <int MT> PRIM void gemm_meet(float (&mine)[MT][4], const float (&acc)[2][MT][4], float4 *room, uint32_t warp_k)
+/* Adds what the two warps along k have: afterwards a warp holds the sum of channel tile warp_k, own
+ * + other: two numbers, so the order does not matter. */
+template <int MT>
+PRIM void gemm_meet(float (&mine)[MT][4], const float (&acc)[2][MT][4], float4 *room,
+                    uint32_t warp_k)
 {
     block_sync();                                         /* the ring is no longer read */
 #pragma unroll
@@ -188,10 +202,14 @@ template <int MT> PRIM void gemm_meet(float (&mine)[MT][4], const float (&acc)[2
     }
 }
 
-/* Split k: hands in this block's sums; true in the block that arrives last, which then has the sum of all ranges. */
-template <int MT> PRIM bool gemm_gather(float (&mine)[MT][4], const struct gemm_args &a, uint32_t tile, uint32_t split)
+/* Split k: hands in this block's sums; true in the block that arrives last, which then has the sum
+ * of all ranges. */
+template <int MT>
+PRIM bool gemm_gather(float (&mine)[MT][4], const struct gemm_args &a, uint32_t tile,
+                      uint32_t split)
 {
-    float4 *part = reinterpret_cast<float4 *>(a.part) + (size_t)tile * a.n_split * MT * GEMM_THREADS + threadIdx.x;
+    float4 *part = reinterpret_cast<float4 *>(a.part) +
+                   (size_t)tile * a.n_split * MT * GEMM_THREADS + threadIdx.x;
 
 #pragma unroll
     for (int mt = 0; mt < MT; mt++)
@@ -215,8 +233,8 @@ template <int MT> PRIM bool gemm_gather(float (&mine)[MT][4], const struct gemm_
 
 /* Rounds to half and turns the tile: fragments hold columns of y, rows of y are stored. */
 template <class W, int MT>
-PRIM void gemm_store(const float (&mine)[MT][4], const struct gemm_args &a, half *room, uint32_t row0, uint32_t col0,
-                     uint32_t channel)
+PRIM void gemm_store(const float (&mine)[MT][4], const struct gemm_args &a, half *room,
+                     uint32_t row0, uint32_t col0, uint32_t channel)
 {
     uint32_t l = lane_id(), c = channel + l / 4;
     float s0 = W::row_scale(a, col0 + c), s1 = W::row_scale(a, col0 + c + 8);
@@ -247,31 +265,31 @@ PRIM void gemm_store(const float (&mine)[MT][4], const struct gemm_args &a, half
     }
 }
 
-/* A stage, how many of them a ring has (deeper where they are small; at most 96 KB, which every chip has), and what a
- * block asks for: the ring, later the room of the meeting and of the turned tile. */
+/* A stage, how many of them a ring has (deeper where they are small; at most 96 KB, which every
+ * chip has), and what a block asks for: the ring, later the room of the meeting and of the turned
+ * tile. */
 template <class W, int MT> struct gemm_ring {
-    static constexpr int STAGE = W::STAGE_WEIGHTS + 8 * MT * W::BK * 2, ROOM = MT * GEMM_THREADS * 16;
-    static constexpr int WANT = STAGE > 12 * 1024 ? 4 : 6, FIT = 96 * 1024 / STAGE, N = WANT < FIT ? WANT : FIT;
+    static constexpr int STAGE = W::STAGE_WEIGHTS + 8 * MT * W::BK * 2,
+                         ROOM = MT * GEMM_THREADS * 16;
+    static constexpr int WANT = STAGE > 12 * 1024 ? 4 : 6, FIT = 96 * 1024 / STAGE,
+                         N = WANT < FIT ? WANT : FIT;
+    static constexpr int BLOCKS = MT <= W::THREE ? 3 : MT <= W::TWO ? 2 : 1;    /* on an SM */
     static constexpr int BYTES = N * STAGE > ROOM ? N * STAGE : ROOM;
 };
 
-/* Loads stage `it` into its place of the ring; one group of copies, empty past the end. */
+/* Loads stage `it`, the stages being taken in order; one group of copies, empty past the end. */
 template <class W, int MT>
-PRIM void gemm_fetch(unsigned char *ring, const struct gemm_args &a, const typename W::pieces &pw,
-                     const struct gemm_piece &px, uint32_t row0, uint32_t it, uint32_t n_it)
+PRIM void gemm_fetch(unsigned char *stage, typename W::pieces &pw, struct gemm_piece &px,
+                     uint32_t it)
 {
-    using R = gemm_ring<W, MT>;
-    unsigned char *stage = ring + it % R::N * R::STAGE;
-
-    if (it < n_it) {
-        W::template load<MT <= 4>(stage, a, pw, it);
-        gemm_load_x<W::BK, MT>(stage + W::STAGE_WEIGHTS, a, px, row0, it);
-    }
+    W::template load<MT <= 4>(stage, pw, it);
+    gemm_load_rows<W::BK, 8 * MT, false>(stage + W::STAGE_WEIGHTS, px, it);
     cp_commit();
 }
 
 template <class W, int MT>
-__global__ void __launch_bounds__(GEMM_THREADS, MT <= W::THREE ? 3 : MT <= W::TWO ? 2 : 1) gemm(const struct gemm_args a)
+__global__ void __launch_bounds__(GEMM_THREADS, gemm_ring<W, MT>::BLOCKS)
+    gemm(const struct gemm_args a)
 {
     using R = gemm_ring<W, MT>;
     DYN_SHARED(unsigned char, ring);
@@ -280,28 +298,36 @@ __global__ void __launch_bounds__(GEMM_THREADS, MT <= W::THREE ? 3 : MT <= W::TW
     uint32_t col_tile = blockIdx.x / a.n_row_tile / a.n_split;
     uint32_t row0 = row_tile * 8 * MT, col0 = col_tile * GEMM_N, k0 = split * a.split_k;
     uint32_t range = min(a.split_k, a.k - k0), n_it = (range + W::BK - 1) / W::BK;
-    uint32_t warp = threadIdx.x / 32, warp_n = warp % 4, warp_k = warp / 4, half_at = warp_k * (W::BK / 2);
-    bool busy = col0 + warp_n * 32 < a.n;                 /* the same in all lanes */
-    typename W::pieces pw = W::place(a, col0, k0);
-    struct gemm_piece px = gemm_x_piece<W::BK>(a, row0, k0);
+    uint32_t warp = threadIdx.x / 32, warp_n = warp % 4, warp_k = warp / 4,
+             half_at = warp_k * (W::BK / 2);
+    /* Stages that this warp has a part of (0 also when its channels are past n: the same in all
+     * lanes), and which it shares. */
+    uint32_t mine_n = gemm_keep(col0 + warp_n * 32 < a.n ? gemm_times(range, half_at, W::BK) : 0);
+    uint32_t cut_at = gemm_keep((range - half_at) % W::BK == 32 ? mine_n - 1 : ~0u);
+    typename W::pieces pw = W::first(a, col0, k0, k0 + range);
+    const typename W::places at = W::place(a, warp_n, warp_k);
+    struct gemm_piece px = gemm_rows<W::BK, 8 * MT>(a.x, a.m, a.k, row0, k0, k0 + range);
+    uint32_t x_at = gemm_keep(gemm_x_at<W::BK, MT>(warp_k));
+    unsigned char *from = ring, *to = ring + (R::N - 1) * R::STAGE, *const last = to;
     float acc[2][MT][4] = {}, mine[MT][4];
 
 #pragma unroll
-    for (int i = 0; i < R::N - 1; i++)
-        gemm_fetch<W, MT>(ring, a, pw, px, row0, i, n_it);
+    for (uint32_t i = 0; i < R::N - 1; i++)
+        gemm_fetch<W, MT>(ring + i * R::STAGE, pw, px, i);
     for (uint32_t it = 0; it < n_it; it++) {
-        uint32_t at = it * W::BK + half_at;
-
         cp_wait<R::N - 2>();
-        block_sync();                                     /* all see stage it; nobody reads stage it - 1 */
-        gemm_fetch<W, MT>(ring, a, pw, px, row0, it + R::N - 1, n_it);
-        if (busy && at < range)
-            gemm_stage<W, MT>(acc, a, ring + it % R::N * R::STAGE, warp_n, warp_k, range - at);
+        block_sync(); /* all see stage it; nobody reads stage it - 1 */
+        gemm_fetch<W, MT>(to, pw, px, it + R::N - 1);
+        if (it < mine_n)
+            gemm_stage<W, MT>(acc, at, from, x_at, it == cut_at);
+        to = from;
+        from = from == last ? ring : from + R::STAGE;
     }
     gemm_meet<MT>(mine, acc, reinterpret_cast<float4 *>(ring), warp_k);
     if (a.n_split > 1 && !gemm_gather<MT>(mine, a, col_tile * a.n_row_tile + row_tile, split))
         return;
-    gemm_store<W, MT>(mine, a, reinterpret_cast<half *>(ring), row0, col0, warp_n * 32 + warp_k * 16);
+    gemm_store<W, MT>(mine, a, reinterpret_cast<half *>(ring), row0, col0,
+                      warp_n * 32 + warp_k * 16);
 }
 
 #endif

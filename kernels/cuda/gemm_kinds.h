@@ -1,6 +1,8 @@
-/* gemm_kinds.h - the products of each weight format as matmul.cu sees them, and what each gemm_*.cu instantiates.
+/* gemm_kinds.h - the products of each weight format as matmul.cu sees them, and what each gemm_*.cu
+ * instantiates.
  *
- * Tiles of 8 mt tokens: mt is 1, 2, 4, 8, for rows of halves also 16. The ring is deeper where a stage is small. */
+ * Tiles of 8 mt tokens: mt is 1, 2, 4, 8, for rows of halves also 16. The ring is deeper where a
+ * stage is small. */
 #ifndef KERNELS_CUDA_GEMM_KINDS_H
 #define KERNELS_CUDA_GEMM_KINDS_H
 
@@ -8,7 +10,7 @@
 
 struct gemm_kind {
     uint32_t bk, max_mt;
-    cudaError_t (*open)(size_t smem_max);                     /* allows the shared memory that its kernels need */
+    cudaError_t (*open)(size_t smem_max); /* allows the shared memory that its kernels need */
     cudaError_t (*run)(const struct gemm_args &a, uint32_t mt, uint32_t n_block, cudaStream_t s);
 };
 extern const struct gemm_kind gemm_f16, gemm_bf16, gemm_int4, gemm_int4z, gemm_int8, gemm_fp8;
@@ -19,9 +21,11 @@ template <class W, int MT> cudaError_t gemm_open_one(size_t smem_max)
 
     return NEED > smem_max ? cudaErrorInvalidConfiguration : kernel_smem(gemm<W, MT>, NEED);
 }
-template <class W, int MT> cudaError_t gemm_run_one(const struct gemm_args &a, uint32_t n_block, cudaStream_t s)
+template <class W, int MT>
+cudaError_t gemm_run_one(const struct gemm_args &a, uint32_t n_block, cudaStream_t s)
 {
-    return LAUNCH((gemm<W, MT>), dim3(n_block), dim3(GEMM_THREADS), (gemm_ring<W, MT>::BYTES), s, a);
+    return LAUNCH((gemm<W, MT>), dim3(n_block), dim3(GEMM_THREADS), (gemm_ring<W, MT>::BYTES), s,
+                  a);
 }
 template <class W, bool WIDE> cudaError_t gemm_open(size_t smem_max)
 {
@@ -50,7 +54,7 @@ cudaError_t gemm_run(const struct gemm_args &a, uint32_t mt, uint32_t n_block, c
 }
 
 #define GEMM_STRIP(...) __VA_ARGS__
-#define GEMM_KIND(name, W, wide) \
-    const struct gemm_kind name = { GEMM_STRIP W::BK, wide ? 16 : 8, gemm_open<GEMM_STRIP W, wide>, \
-                                    gemm_run<GEMM_STRIP W, wide> };
+#define GEMM_KIND(name, W, wide)                                     \
+    const struct gemm_kind name = { GEMM_STRIP W::BK, wide ? 16 : 8, \
+                                    gemm_open<GEMM_STRIP W, wide>, gemm_run<GEMM_STRIP W, wide> };
 #endif

@@ -8,9 +8,9 @@
  * Activations are half, row-major, rows 16-byte aligned (every width is a multiple of 16; gpu_pick alone takes
  * any).
  *
- * Files: plugin.cu (opening, memory, time, the table of operations), step.cu (what an operation does,
- * begin and end), stage.cu (a batch and its plan to the device), graph.cu (recorded steps), rows.cu, and
- * behind matmul.h and attend.h products and attention. */
+ * Files: plugin.cu (opening, time, the table of operations), memory.cu, step.cu (operations come in, begin
+ * and end), call.cu (what one launches), stage.cu (a batch and its plan to the device), graph.cu (recorded
+ * steps), rows.cu, and behind matmul.h and attend.h products and attention. */
 #ifndef KERNELS_CUDA_GPU_H
 #define KERNELS_CUDA_GPU_H
 
@@ -32,7 +32,7 @@ struct gpu {
     uint32_t n_counter;
     struct err err;                /* sticky: the first failure, with operation, shapes and step */
     uint64_t step;                 /* steps begun since open, for messages */
-    struct gpu_host *host;         /* private to plugin.cu, step.cu, stage.cu and graph.cu (step.h) */
+    struct gpu_host *host;         /* private to the files that include step.h */
     void *matmul;                  /* private to matmul (cuBLAS handles) */
 };
 enum { GPU_COUNTERS = 1 << 16 };

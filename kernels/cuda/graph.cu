@@ -88,11 +88,11 @@ cudaGraphExec_t record(struct gpu *g, uint32_t rows)
         call_run(g, &h->calls.call[i]);
     h->capturing = false;
     rc = cudaStreamEndCapture(g->stream, &graph);
-    if (gpu_check(g, rc, "graph: end", rows, h->calls.n, 0))
+    if (gpu_check(g, rc, "graph: end", rows, h->calls.n, 0) && !g->err.code)       /* a call may have failed */
         gpu_check(g, cudaGraphInstantiate(&exec, graph, 0), "graph: make", rows, h->calls.n, 0);
     if (graph)
         cudaGraphDestroy(graph);
-    return g->err.code ? NULL : exec;
+    return exec;
 }
 
 bool graph_room(struct gpu_host *h)

@@ -1,20 +1,24 @@
 /* kv.cu - what writes the KV pool: bias, norm, rotation and store of one step's rows; moving slots.
  *
- * Rope+store is one launch, a block for each token (more when tokens are few): sines once per token, then 16 bytes of a head's lower half
- * and the 16 that rotate with them for each thread. K is rotated when it is stored, never when it is read (kernels.md 2.1:
- * four times slower). Without exec.fused the same stages run as kernels of their own; each stage rounds to half in both, so
- * the bits are the same. int8 and fp8: scale = greatest magnitude / 127 or 448, in half, as row_encode (format.h) has it, bit for
- * bit; a row that is not finite gets the scale NaN, so that it cannot pass for a good one.
+ * Rope+store is one launch, a block for each token (more when tokens are few): sines once per
+ * token, then 16 bytes of a head's lower half and the 16 that rotate with them for each thread. K
+ * is rotated when it is stored, never when it is read (kernels.md 2.1: four times slower). Without
+ * exec.fused the same stages run as kernels of their own; each stage rounds to half in both, so the
+ * bits are the same. int8 and fp8: scale = greatest magnitude / 127 or 448, in half, as row_encode
+ * (format.h) has it, bit for bit; a row that is not finite gets the scale NaN, so that it cannot
+ * pass for a good one.
  *
- * Moving slots: one kernel for copies inside a pool and for swaps to pinned host memory, which a GPU reads and writes
- * over the bus like its own. A block of 16 tokens lies in n_layer * 2 * n_head runs of some KB: too many calls for copy engines,
- * one launch here; slots may be aligned or not. */
+ * Moving slots: one kernel for copies inside a pool and for swaps to pinned host memory, which a
+ * GPU reads and writes over the bus like its own. A block of 16 tokens lies in n_layer * 2 *
+ * n_head runs of some KB: too many calls for copy engines, one launch here; slots may be aligned
+ * or not. */
 #include "kernels/cuda/attend_tile.h"
 
 #include <math.h>
 
 enum { STAGE_BIAS = 1, STAGE_NORM = 2, STAGE_ROTATE = 4, STAGE_STORE = 8, STAGE_ALL = 15 };
-constexpr uint32_t ROPE_THREADS = 128, HALF_MOST = 128 /* head_dim 256 */, MOVES = 96 /* of one launch */;
+constexpr uint32_t ROPE_THREADS = 128, HALF_MOST = 128 /* head_dim 256 */,
+                   MOVES = 96 /* of one launch */;
 
 struct rope_args {
     half *qkv;
@@ -27,15 +31,22 @@ struct rope_args {
     uint64_t turn[HALF_MOST];              /* rotation per position in turns, 64-bit fixed point */
 };
 
-/* cos and sin of `phase`, a fixed-point fraction of a turn: quarter turns off, then Taylor within pi / 4. */
+/* cos and sin of `phase`, a fixed-point fraction of a turn: quarter turns off, then Taylor
+ * within pi / 4. */
 PRIM float2 turn_cos_sin(uint64_t phase)
 {
     uint32_t quarter = (uint32_t)((phase + (1ull << 61)) >> 62) & 3;
-    float a = (float)(int64_t)(phase - ((uint64_t)quarter << 62)) * 3.4061215800304e-19f;  /* 2 pi / 2^64 */
+    float a = (float)(int64_t)(phase - ((uint64_t)quarter << 62)) *
+              3.4061215800304e-19f; /* 2 pi / 2^64 */
     float x = a * a, c, s;
 
-    c = fmaf(x, fmaf(x, fmaf(x, fmaf(x, 2.4801587e-5f, -1.3888889e-3f), 4.1666667e-2f), -0.5f), 1.0f);
-    s = fmaf(x, fmaf(x, fmaf(x, fmaf(x, 2.7557319e-6f, -1.9841270e-4f), 8.3333333e-3f), -1.6666667e-1f), 1.0f) * a;
+    c = fmaf(x, fmaf(x, fmaf(x, fmaf(x, 2.4801587e-5f, -1.3888889e-3f), 4.1666667e-2f), -0.5f),
+             1.0f);
+    s = fmaf(
+            x,
+            fmaf(x, fmaf(x, fmaf(x, 2.7557319e-6f, -1.9841270e-4f), 8.3333333e-3f), -1.6666667e-1f),
+            1.0f) *
+        a;
     if (quarter & 1) {
         float t = c;
 
@@ -45,7 +56,8 @@ PRIM float2 turn_cos_sin(uint64_t phase)
     return quarter & 2 ? make_float2(-c, -s) : make_float2(c, s);
 }
 
-/* A thread's share of a head: 8 columns of the lower half and the 8 that rotate with them, at half precision. */
+/* A thread's share of a head: 8 columns of the lower half and the 8 that rotate with them, at
+ * half precision. */
 struct share { float x[2][8]; };
 
 PRIM float to_half(float x) { return __half2float(__float2half_rn(x)); }
@@ -156,8 +168,8 @@ PRIM void store_bytes(unsigned char *to, const float (&x)[8], float s, int fmt)
 }
 
 /* To the cache: K (which 0) or V (which 1) of `head`, at slot. WARP: most is reduced by all. */
-PRIM void share_store(const struct share &v, const struct rope_args &a, uint32_t slot, uint32_t which,
-                      uint32_t head, uint32_t at, bool active)
+PRIM void share_store(const struct share &v, const struct rope_args &a, uint32_t slot,
+                      uint32_t which, uint32_t head, uint32_t at, bool active)
 {
     float most = a.fmt == FMT_F16 ? 0 : share_most(v, a.lanes);
 
@@ -181,13 +193,17 @@ PRIM void share_store(const struct share &v, const struct rope_args &a, uint32_t
         a.kv.scale[row] = s;
 }
 
-/* The stages of one thread's share of one head. item: number of the share among the token's. WARP. */
+/* The stages of one thread's share of one head. item: number of the share among the token's.
+ * WARP. */
 template <int STAGES>
-PRIM void rope_share(const struct rope_args &a, uint32_t t, uint32_t slot, uint32_t item, const float2 *cs)
+PRIM void rope_share(const struct rope_args &a, uint32_t t, uint32_t slot, uint32_t item,
+                     const float2 *cs)
 {
     uint32_t head = item / a.lanes, at = item % a.lanes * 8, n_kv = a.kv.n_head, hd = 2 * a.half_;
-    bool active = head < a.n_q + 2 * n_kv && at < a.half_, is_q = head < a.n_q, is_v = head >= a.n_q + n_kv;
-    half *x = a.qkv + ((size_t)t * (a.n_q + 2 * n_kv) + (active ? head : 0)) * hd + (active ? at : 0);
+    bool active = head < a.n_q + 2 * n_kv && at < a.half_, is_q = head < a.n_q,
+         is_v = head >= a.n_q + n_kv;
+    half *x =
+        a.qkv + ((size_t)t * (a.n_q + 2 * n_kv) + (active ? head : 0)) * hd + (active ? at : 0);
     struct share v = {};
 
     if (active) {
@@ -205,10 +221,15 @@ PRIM void rope_share(const struct rope_args &a, uint32_t t, uint32_t slot, uint3
         store_8(x + a.half_, v.x[1]);
     }
     if (STAGES & STAGE_STORE)
-        share_store(v, a, slot, is_v, is_v ? head - a.n_q - n_kv : is_q ? 0 : head - a.n_q, at, active && !is_q);
+        share_store(v, a, slot, is_v,
+                    is_v   ? head - a.n_q - n_kv
+                    : is_q ? 0
+                           : head - a.n_q,
+                    at, active && !is_q);
 }
 
-template <int STAGES> __global__ void __launch_bounds__(ROPE_THREADS) rope_kernel(const struct rope_args a)
+template <int STAGES>
+__global__ void __launch_bounds__(ROPE_THREADS) rope_kernel(const struct rope_args a)
 {
     DYN_SHARED(float2, cs);
     uint32_t t = blockIdx.x, slot = a.slot[t], n = (a.n_q + 2 * a.kv.n_head) * a.lanes;
@@ -223,13 +244,16 @@ template <int STAGES> __global__ void __launch_bounds__(ROPE_THREADS) rope_kerne
         rope_share<STAGES>(a, t, slot, i + threadIdx.x, cs);
 }
 
-template <int STAGES> static cudaError_t rope_launch(struct gpu *g, const struct rope_args *a, uint32_t n_tok)
+template <int STAGES>
+static cudaError_t rope_launch(struct gpu *g, const struct rope_args *a, uint32_t n_tok)
 {
-    uint32_t shares = (a->n_q + 2 * a->kv.n_head) * a->lanes, parts = (shares + ROPE_THREADS - 1) / ROPE_THREADS;
+    uint32_t shares = (a->n_q + 2 * a->kv.n_head) * a->lanes,
+             parts = (shares + ROPE_THREADS - 1) / ROPE_THREADS;
 
     if (n_tok >= 8 * (uint32_t)g->n_sm)
-        parts = 1;                                         /* tokens fill the GPU: sines once for each */
-    return LAUNCH((rope_kernel<STAGES>), dim3(n_tok, parts), ROPE_THREADS, a->half_ * sizeof(float2), g->stream, *a);
+        parts = 1; /* tokens fill the GPU: sines once for each */
+    return LAUNCH((rope_kernel<STAGES>), dim3(n_tok, parts), ROPE_THREADS,
+                  a->half_ * sizeof(float2), g->stream, *a);
 }
 
 static struct rope_args rope_args_of(half *qkv, const struct kv_pool *kv, uint32_t layer,
@@ -262,8 +286,10 @@ void gpu_rope_store(struct gpu *g, half *qkv, const struct kv_pool *kv, uint32_t
                     const struct gpu_batch *b, const struct rope *r)
 {
     const char *what = "rope and store";
-    cudaError_t rc = r->half && r->half <= HALF_MOST && r->half % 8 == 0 && 2 * r->half == kv->head_dim
-                         ? cudaSuccess : cudaErrorInvalidValue;
+    cudaError_t rc =
+        r->half && r->half <= HALF_MOST && r->half % 8 == 0 && 2 * r->half == kv->head_dim
+            ? cudaSuccess
+            : cudaErrorInvalidValue;
 
     if (!b->n_tok || !gpu_check(g, rc, what, b->n_tok, r->n_q, kv->head_dim))
         return;
@@ -273,11 +299,15 @@ void gpu_rope_store(struct gpu *g, half *qkv, const struct kv_pool *kv, uint32_t
         return;
     }
     if (a.bias)
-        gpu_check(g, rope_launch<STAGE_BIAS>(g, &a, b->n_tok), "bias", b->n_tok, r->n_q, kv->head_dim);
+        gpu_check(g, rope_launch<STAGE_BIAS>(g, &a, b->n_tok), "bias", b->n_tok, r->n_q,
+                  kv->head_dim);
     if (a.q_gain)
-        gpu_check(g, rope_launch<STAGE_NORM>(g, &a, b->n_tok), "head norm", b->n_tok, r->n_q, kv->head_dim);
-    gpu_check(g, rope_launch<STAGE_ROTATE>(g, &a, b->n_tok), "rope", b->n_tok, r->n_q, kv->head_dim);
-    gpu_check(g, rope_launch<STAGE_STORE>(g, &a, b->n_tok), "KV store", b->n_tok, r->n_q, kv->head_dim);
+        gpu_check(g, rope_launch<STAGE_NORM>(g, &a, b->n_tok), "head norm", b->n_tok, r->n_q,
+                  kv->head_dim);
+    gpu_check(g, rope_launch<STAGE_ROTATE>(g, &a, b->n_tok), "rope", b->n_tok, r->n_q,
+              kv->head_dim);
+    gpu_check(g, rope_launch<STAGE_STORE>(g, &a, b->n_tok), "KV store", b->n_tok, r->n_q,
+              kv->head_dim);
 }
 
 /* One side of a move: where layer 0 lies, and how far apart layers do. */
@@ -301,7 +331,8 @@ __global__ void __launch_bounds__(ROPE_THREADS) kv_move_kernel(const struct move
     if (first >= n_tok)
         return;
     for (uint32_t i = threadIdx.x; i < n * 2 * a.n_head * chunks; i += ROPE_THREADS) {
-        uint32_t c = i % chunks, tok = i / chunks % n, head = i / chunks / n, which = head / a.n_head;
+        uint32_t c = i % chunks, tok = i / chunks % n, head = i / chunks / n,
+                 which = head / a.n_head;
         size_t src, dst;
 
         head -= which * a.n_head;
@@ -310,7 +341,8 @@ __global__ void __launch_bounds__(ROPE_THREADS) kv_move_kernel(const struct move
         st_16(a.to.data + layer * a.to.layer_bytes + dst * a.row_bytes + c * 16,
               ld_global_16(a.from.data + layer * a.from.layer_bytes + src * a.row_bytes + c * 16));
         if (c == 0 && a.from.scale)
-            a.to.scale[layer * a.to.layer_rows + dst] = a.from.scale[layer * a.from.layer_rows + src];
+            a.to.scale[layer * a.to.layer_rows + dst] =
+                a.from.scale[layer * a.from.layer_rows + src];
     }
 }
 
@@ -326,8 +358,8 @@ static struct move_side side_of(const struct kv_pool *kv)
     return s;
 }
 
-void gpu_kv_move(struct gpu *g, const struct kv_pool *from, const struct kv_pool *to, const uint32_t *src,
-                 const uint32_t *dst, const uint32_t *n_tok, uint32_t n)
+void gpu_kv_move(struct gpu *g, const struct kv_pool *from, const struct kv_pool *to,
+                 const uint32_t *src, const uint32_t *dst, const uint32_t *n_tok, uint32_t n)
 {
     for (uint32_t at = 0; at < n; at += MOVES) {
         uint32_t some = n - at < MOVES ? n - at : MOVES, most = 0;
@@ -344,7 +376,9 @@ void gpu_kv_move(struct gpu *g, const struct kv_pool *from, const struct kv_pool
             most = a.n_tok[i] > most ? a.n_tok[i] : most;
         }
         if (most)
-            gpu_check(g, LAUNCH(kv_move_kernel, dim3((most + 15) / 16, from->n_layer, some), ROPE_THREADS, 0,
-                                g->stream, a), "KV move", some, from->n_layer, most);
+            gpu_check(g,
+                      LAUNCH(kv_move_kernel, dim3((most + 15) / 16, from->n_layer, some),
+                             ROPE_THREADS, 0, g->stream, a),
+                      "KV move", some, from->n_layer, most);
     }
 }

@@ -1,12 +1,13 @@
 /* matmul.cu - which kernel multiplies: our tensor-core product (gemm.h), or cuBLAS.
  *
  *   exact        always ours, one chain of operations for an element whatever m is
- *   otherwise    f16: cuBLAS. Integers and fp8: ours up to MATMUL_OURS tokens, where reading weights is what costs; beyond,
- *                a block of rows at a time is turned into halves, small enough to stay in L2, and handed to cuBLAS.
- *                bf16: ours (cuBLAS would need tokens in bf16 and gives no f16)
+ *   otherwise    f16: cuBLAS. bf16: ours (cuBLAS would need tokens in bf16 and gives no f16)
+ *                Integers and fp8: ours up to MATMUL_OURS tokens, where reading weights is what costs;
+ *                beyond, a block of rows at a time, small enough to stay in L2, is turned into halves
+ *                and handed to cuBLAS
  *
- * Where there are too few tiles to fill the GPU, k is cut in ranges; in exact mode how many depends on the matrix and
- * the GPU alone. */
+ * Where there are too few tiles to fill the GPU, k is cut in ranges; in exact mode how many depends
+ * on the matrix and the GPU alone. */
 #include "kernels/cuda/matmul.h"
 
 #include <stdlib.h>
@@ -15,10 +16,11 @@
 #include "kernels/cuda/matmul_own.h"
 
 enum {
-    MATMUL_OURS = 256,                               /* tokens; beyond, unpacking pays (Marlin falls behind from 128 on) */
-    MATMUL_RANGE = 256,                              /* inputs */
-    MATMUL_PARTS = 64 << 20, MATMUL_UNPACKED = 32 << 20,       /* struct matmul; 32 MB: half of an H200's L2 */
-    MATMUL_WORKSPACE = 32 << 20                      /* of cuBLAS: what it recommends for Hopper */
+    MATMUL_OURS = 256,  /* tokens; beyond, unpacking pays (Marlin falls behind from 128 on) */
+    MATMUL_RANGE = 256, /* inputs */
+    MATMUL_PARTS = 64 << 20,
+    MATMUL_UNPACKED = 32 << 20, /* struct matmul; 32 MB: half of an H200's L2 */
+    MATMUL_WORKSPACE = 32 << 20 /* of cuBLAS: what it recommends for Hopper */
 };
 
 static uint32_t matmul_slots(const struct gpu *g) { return 2 * (uint32_t)g->n_sm; }
@@ -36,14 +38,20 @@ static const struct gemm_kind *kind_of(enum fmt f)
     }
 }
 
-static bool is_packed(const struct weight *w) { return fmt_is_nibble(w->fmt.fmt) || fmt_is_byte(w->fmt.fmt); }
+static bool is_packed(const struct weight *w)
+{
+    return fmt_is_nibble(w->fmt.fmt) || fmt_is_byte(w->fmt.fmt);
+}
 
-/* How k is cut for so many tiles: as many ranges as give each of the blocks that run at once (two on an SM) one, but none
- * shorter than RANGE inputs, where its start and end would cost more than the rest. */
-static uint32_t cut_k(const struct gpu *g, uint64_t tiles, uint32_t k, uint32_t bk, uint32_t *inputs)
+/* How k is cut for so many tiles: as many ranges as give each of the blocks that run at once (two
+ * on an SM) one, but none shorter than RANGE inputs, where its start and end would cost more than
+ * the rest. */
+static uint32_t cut_k(const struct gpu *g, uint64_t tiles, uint32_t k, uint32_t bk,
+                      uint32_t *inputs)
 {
     uint64_t most = matmul_slots(g) / tiles;
-    uint32_t stages = ceil_div_u32(k, bk), n = min_u32(k / MATMUL_RANGE, most < 64 ? (uint32_t)most : 64);
+    uint32_t stages = ceil_div_u32(k, bk),
+             n = min_u32(k / MATMUL_RANGE, most < 64 ? (uint32_t)most : 64);
     uint32_t each = ceil_div_u32(stages, n ? n : 1);
 
     *inputs = each * bk;
@@ -53,7 +61,8 @@ static uint32_t cut_k(const struct gpu *g, uint64_t tiles, uint32_t k, uint32_t 
 /* How one matrix is multiplied with m tokens. */
 struct matmul_plan { uint32_t mt, n_split, split_k, col_tiles, row_tiles /* of one launch */; };
 
-static struct matmul_plan plan_of(const struct gpu *g, const struct weight *w, uint32_t m, bool exact)
+static struct matmul_plan plan_of(const struct gpu *g, const struct weight *w, uint32_t m,
+                                  bool exact)
 {
     const struct matmul *mm = static_cast<const struct matmul *>(g->matmul);
     const struct gemm_kind *kind = kind_of(w->fmt.fmt);
@@ -64,10 +73,12 @@ static struct matmul_plan plan_of(const struct gpu *g, const struct weight *w, u
         p.mt *= 2;
     p.col_tiles = ceil_div_u32(w->n, GEMM_N);
     p.row_tiles = ceil_div_u32(m, 8 * p.mt);
-    p.n_split = cut_k(g, (uint64_t)p.col_tiles * (exact ? 1 : p.row_tiles), w->k, kind->bk, &p.split_k);
+    p.n_split =
+        cut_k(g, (uint64_t)p.col_tiles * (exact ? 1 : p.row_tiles), w->k, kind->bk, &p.split_k);
     fit = INT32_MAX / ((size_t)p.col_tiles * p.n_split);
     if (p.n_split > 1) {
-        size_t parts = mm->part_bytes / ((size_t)p.col_tiles * p.n_split * p.mt * GEMM_THREADS * 16);
+        size_t parts =
+            mm->part_bytes / ((size_t)p.col_tiles * p.n_split * p.mt * GEMM_THREADS * 16);
         size_t counters = g->n_counter / p.col_tiles;
 
         parts = parts < counters ? parts : counters;
@@ -80,29 +91,31 @@ static struct matmul_plan plan_of(const struct gpu *g, const struct weight *w, u
 /* Rows of the matrix that are turned into halves at a time. */
 static uint32_t unpacked_rows(const struct gpu *g, const struct weight *w)
 {
-    size_t rows = static_cast<const struct matmul *>(g->matmul)->unpack_bytes / ((size_t)w->k * 2) / GEMM_N * GEMM_N;
+    size_t rows = static_cast<const struct matmul *>(g->matmul)->unpack_bytes / ((size_t)w->k * 2) /
+                  GEMM_N * GEMM_N;
 
     return rows < GEMM_N ? (uint32_t)GEMM_N : rows < w->n ? (uint32_t)rows : w->n;
 }
 
-/* Partial sums of any m <= max_m. Exact: the ranges are fixed and bytes grow with m up to the limit of a launch.
- * Otherwise: tiles times ranges are at most the blocks that run at once. */
+/* Partial sums of any m <= max_m: in exact mode bytes grow with m up to the limit of a launch;
+ * otherwise k is cut into no more ranges than then, under the same limit. */
 static size_t most_parts(const struct gpu *g, const struct weight *w, uint32_t max_m)
 {
     const struct matmul *mm = static_cast<const struct matmul *>(g->matmul);
     struct matmul_plan p = plan_of(g, w, max_m, true);
-    size_t one = (size_t)p.col_tiles * p.n_split * p.mt * GEMM_THREADS * 16, cap = one > mm->part_bytes ? one : mm->part_bytes;
-    size_t all = (size_t)ceil_div_u32(max_m, 8 * p.mt) * one, loose = (size_t)matmul_slots(g) * p.mt * GEMM_THREADS * 16;
+    size_t one = (size_t)p.col_tiles * p.n_split * p.mt * GEMM_THREADS * 16;
+    size_t all = ceil_div_u32(max_m, 8 * p.mt) * one,
+           cap = one > mm->part_bytes ? one : mm->part_bytes;
 
     if (p.n_split == 1)
         return 0;                                    /* then no m cuts k */
-    all = all < cap ? all : cap;
-    return all > loose ? all : loose;
+    return all < cap ? all : cap;
 }
 
 size_t gpu_matmul_scratch(const struct gpu *g, const struct weight *w, uint32_t max_m)
 {
-    size_t halves = is_packed(w) && max_m > MATMUL_OURS ? (size_t)unpacked_rows(g, w) * w->k * 2 : 0;
+    size_t halves =
+        is_packed(w) && max_m > MATMUL_OURS ? (size_t)unpacked_rows(g, w) * w->k * 2 : 0;
     size_t parts = max_m ? most_parts(g, w, max_m) : 0;
 
     return halves > parts ? halves : parts;
@@ -110,13 +123,13 @@ size_t gpu_matmul_scratch(const struct gpu *g, const struct weight *w, uint32_t 
 
 static void blas_failed(struct gpu *g, cublasStatus_t rc, uint32_t m, uint32_t n, uint32_t k)
 {
-    err_set(&g->err, EXIT_RUN_FAILED, "cuda: matmul (%u x %u x %u) in step %llu: cuBLAS: %s", m, n, k,
-            (unsigned long long)g->step, cublasGetStatusString(rc));
+    err_set(&g->err, EXIT_RUN_FAILED, "cuda: matmul (%u x %u x %u) in step %llu: cuBLAS: %s", m, n,
+            k, (unsigned long long)g->step, cublasGetStatusString(rc));
 }
 
 /* y [m, ldy], n columns of it. cuBLAS counts columns first: y^T = W x^T. */
-static void blas_multiply(struct gpu *g, half *y, uint32_t ldy, const half *x, const half *w, uint32_t m, uint32_t n,
-                          uint32_t k)
+static void blas_multiply(struct gpu *g, half *y, uint32_t ldy, const half *x, const half *w,
+                          uint32_t m, uint32_t n, uint32_t k)
 {
     const struct matmul *mm = static_cast<const struct matmul *>(g->matmul);
     const float one = 1, zero = 0;
@@ -125,13 +138,15 @@ static void blas_multiply(struct gpu *g, half *y, uint32_t ldy, const half *x, c
     if (rc == CUBLAS_STATUS_SUCCESS)                 /* setting the stream resets the workspace */
         rc = cublasSetWorkspace(mm->blas, mm->workspace, MATMUL_WORKSPACE);
     if (rc == CUBLAS_STATUS_SUCCESS)
-        rc = cublasGemmEx(mm->blas, CUBLAS_OP_T, CUBLAS_OP_N, (int)n, (int)m, (int)k, &one, w, CUDA_R_16F, (int)k, x,
-                          CUDA_R_16F, (int)k, &zero, y, CUDA_R_16F, (int)ldy, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+        rc = cublasGemmEx(mm->blas, CUBLAS_OP_T, CUBLAS_OP_N, (int)n, (int)m, (int)k, &one, w,
+                          CUDA_R_16F, (int)k, x, CUDA_R_16F, (int)k, &zero, y, CUDA_R_16F, (int)ldy,
+                          CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
     if (rc != CUBLAS_STATUS_SUCCESS)
         blas_failed(g, rc, m, n, k);
 }
 
-static void unpacked_multiply(struct gpu *g, half *y, const half *x, const struct weight *w, uint32_t m)
+static void unpacked_multiply(struct gpu *g, half *y, const half *x, const struct weight *w,
+                              uint32_t m)
 {
     uint32_t at_once = unpacked_rows(g, w);
     half *rows = static_cast<half *>(g->scratch);
@@ -161,7 +176,8 @@ static void our_multiply(struct gpu *g, half *y, const half *x, const struct wei
         a.m = p.row_tiles * (size_t)(8 * p.mt) < m - row ? p.row_tiles * 8 * p.mt : m - row;
         a.n_row_tile = ceil_div_u32(a.m, 8 * p.mt);
         a.x = x + (size_t)row * w->k, a.y = y + (size_t)row * w->n;
-        gpu_check(g, kind->run(a, p.mt, a.n_row_tile * p.col_tiles * p.n_split, g->stream), "matmul", m, w->n, w->k);
+        gpu_check(g, kind->run(a, p.mt, a.n_row_tile * p.col_tiles * p.n_split, g->stream),
+                  "matmul", m, w->n, w->k);
     }
 }
 
@@ -170,12 +186,15 @@ void gpu_matmul(struct gpu *g, half *y, const half *x, const struct weight *w, u
     if (!m || g->err.code)
         return;
     if (gpu_matmul_scratch(g, w, m) > g->scratch_bytes) {
-        err_set(&g->err, EXIT_RUN_FAILED, "cuda: matmul (%u x %u x %u) in step %llu: scratch of %zu bytes, needs %zu", m,
-                w->n, w->k, (unsigned long long)g->step, g->scratch_bytes, gpu_matmul_scratch(g, w, m));
+        err_set(&g->err, EXIT_RUN_FAILED,
+                "cuda: matmul (%u x %u x %u) in step %llu: scratch of %zu bytes, needs %zu", m,
+                w->n, w->k, (unsigned long long)g->step, g->scratch_bytes,
+                gpu_matmul_scratch(g, w, m));
         return;
     }
     if (!g->exec.exact && w->fmt.fmt == FMT_F16)
-        blas_multiply(g, y, w->n, x, reinterpret_cast<const half *>(packed_of(w).body), m, w->n, w->k);
+        blas_multiply(g, y, w->n, x, reinterpret_cast<const half *>(packed_of(w).body), m, w->n,
+                      w->k);
     else if (!g->exec.exact && is_packed(w) && m > MATMUL_OURS)
         unpacked_multiply(g, y, x, w, m);
     else
@@ -190,8 +209,9 @@ static int open_kernels(struct gpu *g, struct err *e)
         if (GPU_WEIGHT_FMTS & FMT_BIT(f))
             rc = kind_of((enum fmt)f)->open(g->smem_max);
     if (rc)
-        return err_set(e, EXIT_RUN_FAILED, "cuda: matmul kernels with %zu bytes of shared memory a block: %s", g->smem_max,
-                       cudaGetErrorString(rc));
+        return err_set(e, EXIT_RUN_FAILED,
+                       "cuda: matmul kernels with %zu bytes of shared memory a block: %s",
+                       g->smem_max, cudaGetErrorString(rc));
     return 0;
 }
 
@@ -210,7 +230,9 @@ int gpu_matmul_open(struct gpu *g, struct err *e)
     if (cudaMalloc(&mm->workspace, MATMUL_WORKSPACE) != cudaSuccess) {
         mm->workspace = NULL;
         gpu_matmul_close(g);
-        return err_set(e, EXIT_RUN_FAILED, "cuda: no device memory for the workspace of cuBLAS (%d bytes)", MATMUL_WORKSPACE);
+        return err_set(e, EXIT_RUN_FAILED,
+                       "cuda: no device memory for the workspace of cuBLAS (%d bytes)",
+                       MATMUL_WORKSPACE);
     }
     rc = cublasCreate(&mm->blas);
     if (rc == CUBLAS_STATUS_SUCCESS)                 /* F32 sums stay F32 where cuBLAS splits k */

@@ -1,11 +1,10 @@
-/* plugin.cu - the CUDA device: opening it, its memory, its time, its errors, its table of operations.
+/* plugin.cu - the CUDA device: opening it, its time, its errors, its table of operations.
  *
  * Built into device_cuda.so, whose one visible name is servelab_device; kernels/cuda/device_cuda.c opens it.
  * One GPU (the first that CUDA_VISIBLE_DEVICES leaves), one stream, one thread. Time is CLOCK_MONOTONIC since
- * open, as on cpu: a step's time is what the host sees until end() has waited for the stream.
+ * open, as on cpu: a step's time is what the host sees until end() has waited for the stream. Memory is in memory.cu.
  *
- * What must stay true: every CUDA call's result goes through gpu_check or is handled where it stands; device
- * memory that goes away or moves drops the recorded graphs first. */
+ * What must stay true: every CUDA call's result goes through gpu_check or is handled where it stands. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -48,7 +47,7 @@ void gpu_fail(struct gpu *g, const char *fmt, ...)
 
 namespace {
 
-enum { LEAST_CC = 80, FIRST_SCRATCH = 16 << 20, LEAST_IMAGE = 1 << 20 };
+enum { LEAST_CC = 80, LEAST_SCRATCH = 1 << 20, MOST_SCRATCH = 128 << 20 };
 
 struct gpu *gpu_of(const struct device *d) { return static_cast<struct gpu *>(d->self); }
 
@@ -148,6 +147,17 @@ int attribute(struct gpu *g, enum cudaDeviceAttr which, const char *what)
     return value;
 }
 
+/* Scratch to begin with: what the largest products take (matmul.h), so that a step does not ask for it when the
+ * KV pool has taken all the rest; on a small device a 64th of its memory. */
+size_t first_scratch(struct gpu *g)
+{
+    size_t unused = 0, total = 0;
+
+    gpu_check(g, cudaMemGetInfo(&unused, &total), "memory", 0, 0, 0);
+    total /= 64;
+    return total < LEAST_SCRATCH ? (size_t)LEAST_SCRATCH : total > MOST_SCRATCH ? (size_t)MOST_SCRATCH : total;
+}
+
 void open_gpu(struct gpu *g)
 {
     struct gpu_host *h = g->host;
@@ -166,7 +176,7 @@ void open_gpu(struct gpu *g)
         gpu_check(g, cudaMalloc(reinterpret_cast<void **>(&g->counter), GPU_COUNTERS * sizeof *g->counter),
                   "counters", GPU_COUNTERS, 0, 0) &&
         gpu_check(g, cudaMemsetAsync(g->counter, 0, GPU_COUNTERS * sizeof *g->counter, g->stream), "counters",
-                  GPU_COUNTERS, 0, 0) && scratch_room(g, FIRST_SCRATCH) && gpu_runs(g))
+                  GPU_COUNTERS, 0, 0) && scratch_room(g, first_scratch(g)) && gpu_runs(g))
         gpu_check(g, cudaStreamSynchronize(g->stream), "opening", 0, 0, 0);
 }
 
@@ -266,115 +276,12 @@ void idle(struct device *d, uint64_t until_ns)
         }
 }
 
-/* ---- memory ---- */
-
-bool remember(struct gpu_host *h, void *at, uint64_t bytes)
-{
-    if (h->n_block == h->cap_block) {
-        uint32_t cap = h->cap_block ? 2 * h->cap_block : 64;
-        struct gpu_host::block *more = static_cast<struct gpu_host::block *>(realloc(h->block, cap * sizeof *more));
-
-        if (!more)
-            return false;
-        h->block = more;
-        h->cap_block = cap;
-    }
-    h->block[h->n_block++] = { static_cast<unsigned char *>(at), bytes };
-    return true;
-}
-
-/* NULL when there is none: no error, dev_kv_open asks for less. */
-void *alloc(struct device *d, uint64_t bytes)
-{
-    void *p = NULL;
-
-    if (cudaMalloc(&p, bytes) == cudaSuccess && remember(gpu_of(d)->host, p, bytes))
-        return p;
-    cudaGetLastError();
-    cudaFree(p);
-    return NULL;
-}
-
-void release(struct device *d, void *p)
-{
-    struct gpu *g = gpu_of(d);
-    struct gpu_host *h = g->host;
-
-    graph_drop_all(g);
-    for (uint32_t i = 0; i < h->n_block; i++)
-        if (h->block[i].at == p) {
-            h->block[i] = h->block[--h->n_block];
-            break;
-        }
-    gpu_check(g, cudaFree(p), "free", 0, 0, 0);
-}
-
-void *host_alloc(struct device *d, uint64_t bytes)
-{
-    void *p = NULL;
-
-    (void)d;
-    if (cudaHostAlloc(&p, bytes, cudaHostAllocDefault) == cudaSuccess)
-        return p;
-    cudaGetLastError();
-    return NULL;
-}
-
-void host_release(struct device *d, void *p)
-{
-    gpu_check(gpu_of(d), cudaFreeHost(p), "free of host memory", 0, 0, 0);
-}
-
-int weight(struct device *d, struct weight *w, struct row_source src, struct err *e)
-{
-    return gpu_weight_load(gpu_of(d), w, src, e);
-}
-
-void weight_free(struct device *d, struct weight *w)
-{
-    graph_drop_all(gpu_of(d));
-    gpu_weight_free(gpu_of(d), w);
-}
-
-void put(struct device *d, void *act, const float *x, size_t n)
-{
-    struct gpu *g = gpu_of(d);
-    uint16_t *half = static_cast<uint16_t *>(malloc(n * sizeof *half));
-
-    step_settle(g);
-    if (!half) {
-        gpu_fail(g, "cuda: out of memory for %zu values", n);
-        return;
-    }
-    for (size_t i = 0; i < n; i++)
-        half[i] = f16_from_f32(x[i]);
-    if (gpu_check(g, cudaMemcpyAsync(act, half, n * sizeof *half, cudaMemcpyHostToDevice, g->stream), "put",
-                  (uint32_t)n, 0, 0))
-        gpu_check(g, cudaStreamSynchronize(g->stream), "put", (uint32_t)n, 0, 0);
-    free(half);
-}
-
-void get(struct device *d, float *x, const void *act, size_t n)
-{
-    struct gpu *g = gpu_of(d);
-    uint16_t *half = static_cast<uint16_t *>(calloc(n ? n : 1, sizeof *half));
-
-    step_settle(g);
-    if (!half) {
-        gpu_fail(g, "cuda: out of memory for %zu values", n);
-        return;
-    }
-    if (gpu_check(g, cudaMemcpyAsync(half, act, n * sizeof *half, cudaMemcpyDeviceToHost, g->stream), "get",
-                  (uint32_t)n, 0, 0))
-        gpu_check(g, cudaStreamSynchronize(g->stream), "get", (uint32_t)n, 0, 0);
-    for (size_t i = 0; i < n; i++)
-        x[i] = f32_from_f16(half[i]);
-    free(half);
-}
-
 struct device_ops make_ops()
 {
-    struct device_ops o = *step_ops();
+    struct device_ops o = {};
+
+    step_ops(&o);
+    memory_ops(&o);
 
     o.abi = DEVICE_ABI, o.name = "cuda", o.about = "an NVIDIA GPU, compute capability 8.0 or later (plug-in)";
     o.computes = true;
@@ -383,77 +290,11 @@ struct device_ops make_ops()
     o.kv_fmts = FMT_BIT(FMT_F16) | FMT_BIT(FMT_INT8) | FMT_BIT(FMT_FP8);
     o.open = open, o.close = close, o.probe = probe, o.exec = exec;
     o.now = now, o.idle = idle;
-    o.alloc = alloc, o.release = release, o.host_alloc = host_alloc, o.host_release = host_release;
-    o.weight = weight, o.weight_free = weight_free, o.put = put, o.get = get;
     o.timed = gpu_timed, o.roof = gpu_roof;
     return o;
 }
 
-size_t at_least_double(size_t had, size_t bytes, size_t least)
-{
-    size_t want = bytes < least ? least : bytes;
-
-    return want < 2 * had ? 2 * had : want;
-}
-
 } // namespace
-
-uint64_t bytes_behind(const struct gpu *g, const void *p)
-{
-    const unsigned char *at = static_cast<const unsigned char *>(p);
-    const struct gpu_host *h = g->host;
-
-    for (uint32_t i = 0; i < h->n_block; i++)
-        if (at >= h->block[i].at && at < h->block[i].at + h->block[i].bytes)
-            return (uint64_t)(h->block[i].at + h->block[i].bytes - at);
-    return 0;
-}
-
-bool scratch_room(struct gpu *g, size_t bytes)
-{
-    void *more = NULL;
-
-    if (bytes <= g->scratch_bytes)
-        return !g->err.code;
-    graph_drop_all(g);
-    gpu_check(g, cudaStreamSynchronize(g->stream), "scratch", 0, 0, 0);
-    cudaFree(g->scratch);
-    g->scratch = NULL;
-    g->scratch_bytes = 0;
-    if (!gpu_check(g, cudaMalloc(&more, bytes), "scratch of an operation, KiB", (uint32_t)(bytes >> 10), 0, 0))
-        return false;
-    g->scratch = more;
-    g->scratch_bytes = bytes;
-    return !g->err.code;
-}
-
-void image_free(struct image *i)
-{
-    cudaFreeHost(i->host);
-    cudaFree(i->device);
-    *i = { NULL, NULL, 0 };
-}
-
-bool image_room(struct gpu *g, struct image *i, size_t bytes)
-{
-    size_t want = at_least_double(i->bytes, bytes, LEAST_IMAGE);
-    void *host = NULL, *device = NULL;
-
-    if (bytes <= i->bytes)
-        return !g->err.code;
-    graph_drop_all(g);
-    gpu_check(g, cudaStreamSynchronize(g->stream), "staging", 0, 0, 0);
-    image_free(i);
-    if (!gpu_check(g, cudaHostAlloc(&host, want, cudaHostAllocDefault), "pinned memory, KiB", (uint32_t)(want >> 10),
-                   0, 0))
-        return false;
-    i->host = static_cast<unsigned char *>(host);
-    if (!gpu_check(g, cudaMalloc(&device, want), "staging memory, KiB", (uint32_t)(want >> 10), 0, 0))
-        return false;
-    i->device = static_cast<unsigned char *>(device);
-    i->bytes = want;
-    return !g->err.code;
-}
 
 extern "C" __attribute__((visibility("default"))) const struct device_ops *servelab_device(void);
 extern "C" const struct device_ops *servelab_device(void)

@@ -256,7 +256,7 @@ void begin(struct device *d, const struct batch *b)
     g->step++;
     h->b = b;
     h->put = NULL;
-    h->planned = h->checked = false;
+    h->planned = h->checked = h->timed = false;
     h->n_pick = h->calls.n = 0;
     h->recording = false;
     d->step_pad_rows = 0;
@@ -267,7 +267,6 @@ void begin(struct device *d, const struct batch *b)
     if (g->err.code)
         return;
     h->recording = graph_suits(g, b);
-    gpu_check(g, cudaEventRecord(h->from, g->stream), "begin", b->n_tok, b->n_seq, b->n_row);
     if (!h->recording && b->n_tok)
         batch_put(g, b, b->n_tok);
 }
@@ -324,26 +323,16 @@ int end(struct device *d, struct err *e)
         graph_run(g);
         d->step_pad_rows = g->err.code ? 0 : h->rows - b->n_tok;
     }
-    if (b && !g->err.code)
+    if (h->timed && !g->err.code)
         gpu_check(g, cudaEventRecord(h->until, g->stream), "end", b->n_tok, b->n_seq, b->n_row);
     if (!h->dead_step)
         wait_for_step(g, b);
     hand_picked(g);
-    if (b)
+    if (h->timed)
         clock_step(d);
     h->b = h->put = NULL;
-    h->recording = h->planned = false;
+    h->recording = h->planned = h->timed = false;
     return report(g, e);
-}
-
-struct device_ops make_ops()
-{
-    struct device_ops o = {};
-
-    o.begin = begin, o.end = end;
-    o.embed = embed, o.norm = norm, o.matmul = matmul, o.rope_store = rope_store, o.attend = attend;
-    o.swiglu = swiglu, o.gather = gather, o.pick = pick, o.copy = copy, o.swap = swap;
-    return o;
 }
 
 } // namespace
@@ -363,9 +352,9 @@ void step_settle(struct gpu *g)
     h->calls.n = 0;
 }
 
-const struct device_ops *step_ops()
+void step_ops(struct device_ops *o)
 {
-    static const struct device_ops ops = make_ops();
-
-    return &ops;
+    o->begin = begin, o->end = end;
+    o->embed = embed, o->norm = norm, o->matmul = matmul, o->rope_store = rope_store, o->attend = attend;
+    o->swiglu = swiglu, o->gather = gather, o->pick = pick, o->copy = copy, o->swap = swap;
 }

@@ -1,4 +1,4 @@
-/* step.h - the CUDA device's host side: what plugin.cu, step.cu, call.cu, stage.cu and graph.cu share.
+/* step.h - the CUDA device's host side: what plugin.cu, memory.cu, step.cu, call.cu, stage.cu and graph.cu share.
  *
  * Every operation of the seam becomes a struct call: checked, then run at once (call_run), or, when a
  * decode step is to be a graph, collected until the step's end, where the same list is either found among
@@ -65,6 +65,7 @@ struct gpu_host {
     bool planned;
     struct attend_shape plan_shape;
     uint32_t *pick_to, n_pick;     /* where the caller wants its tokens */
+    bool timed;                    /* `from` is recorded: before the step's first copy */
     cudaEvent_t from, until;
 
     /* recorded steps */
@@ -75,6 +76,9 @@ struct gpu_host {
 
 /* plugin.cu */
 void gpu_fail(struct gpu *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* memory.cu */
+void memory_ops(struct device_ops *o);     /* fills in memory, weights, put and get */
 /* Room for what a call needs; waits and throws recorded graphs away when it has to grow. */
 bool scratch_room(struct gpu *g, size_t bytes);
 bool image_room(struct gpu *g, struct image *i, size_t bytes);
@@ -98,7 +102,7 @@ uint64_t call_room(const struct gpu *g, const struct call *c); /* rows that its 
 /* step.cu */
 /* Runs what was collected now, because something outside the step wants to see it. */
 void step_settle(struct gpu *g);
-const struct device_ops *step_ops(void);   /* the operations only; plugin.cu adds the rest */
+void step_ops(struct device_ops *o);       /* fills in the operations */
 
 /* graph.cu */
 uint32_t graph_size(uint32_t rows);        /* the padded size, 0: too many for a graph */

@@ -1,14 +1,15 @@
 /* weight.cu - weight matrices from rows of floats into the device's layout (pack.h), once at load.
  *
- * Rows come in ascending order from one source; a few panels at a time are encoded by kernels/format.c and packed on the host,
- * then copied: host memory stays bounded however large the matrix. What is stored is exactly what
- * row_encode gives, so a weight means the same on every device. */
+ * Rows come in ascending order from one source; a few panels at a time are encoded by
+ * kernels/format.c and packed on the host, then copied: host memory stays bounded however large the
+ * matrix. What is stored is exactly what row_encode gives, so a weight means the same on every
+ * device. */
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/pack.h"
 
 #include <stdlib.h>
 
-enum { LOAD_AT_ONCE = 8 << 20 };                     /* bytes of packed panels on the host, at least one panel */
+enum { LOAD_AT_ONCE = 8 << 20 }; /* bytes of packed panels on the host, at least one panel */
 
 size_t gpu_weight_bytes(const struct weight *w)
 {
@@ -21,11 +22,12 @@ size_t gpu_weight_bytes(const struct weight *w)
     if (!mul_u64((uint64_t)pack_panels(w->n) * PANEL_ROWS, (uint64_t)w->k * 2, &body) ||
         !mul_u64(pack_panels(w->n), pack_panel_scales(w->fmt, w->k), &scale) ||
         !add_u64(pack_body_bytes(w->fmt, w->n, w->k), scale, &all) || !add_u64(body, scale, &body))
-        return 0;                                    /* body: an upper bound of everything that is computed below */
+        return 0; /* body: an upper bound of everything that is computed below */
     return (size_t)all;
 }
 
-/* One row's nibbles into the lanes of its units. Two of a byte, even column low, belong two bytes apart. */
+/* One row's nibbles into the lanes of its units. Two of a byte, even column low, belong two bytes
+ * apart. */
 static void pack_nibbles(unsigned char *panel, uint32_t row, const unsigned char *q, uint32_t k)
 {
     for (uint32_t col = 0; col < k; col += 32)
@@ -38,13 +40,15 @@ static void pack_nibbles(unsigned char *panel, uint32_t row, const unsigned char
         }
 }
 
-static void pack_bytes(unsigned char *panel, uint32_t row, const unsigned char *q, uint32_t k, unsigned char flip)
+static void pack_bytes(unsigned char *panel, uint32_t row, const unsigned char *q, uint32_t k,
+                       unsigned char flip)
 {
     for (uint32_t col = 0; col < k; col++)
         panel[pack_byte_at(row, col, k)] = (unsigned char)(q[col] ^ flip);
 }
 
-static void pack_scales(struct wfmt f, unsigned char *panel_scale, uint32_t row, const uint16_t *scale, uint32_t k)
+static void pack_scales(struct wfmt f, unsigned char *panel_scale, uint32_t row,
+                        const uint16_t *scale, uint32_t k)
 {
     uint16_t *out = reinterpret_cast<uint16_t *>(panel_scale);
 
@@ -66,7 +70,7 @@ struct weight_loader {
     struct gpu *g;
     struct weight *w;
     struct row_source src;
-    size_t panel_body, panel_scale, at_once;         /* bytes of a panel; panels packed before a copy */
+    size_t panel_body, panel_scale, at_once; /* bytes of a panel; panels packed before a copy */
     float *row;                                      /* [k] */
     unsigned char *code, *body, *scales;             /* [k * 2]; [at_once] panels */
     uint16_t *row_scale;                             /* [two for each 32 inputs] */
@@ -93,14 +97,18 @@ static int load_row(struct weight_loader *l, uint32_t row, uint32_t at, struct e
     return 0;
 }
 
-static int load_copy(struct weight_loader *l, size_t to, const void *from, size_t bytes, struct err *e)
+static int load_copy(struct weight_loader *l, size_t to, const void *from, size_t bytes,
+                     struct err *e)
 {
     unsigned char *base = static_cast<unsigned char *>(l->w->data);
-    cudaError_t rc = bytes ? cudaMemcpyAsync(base + to, from, bytes, cudaMemcpyHostToDevice, l->g->stream) : cudaSuccess;
+    cudaError_t rc =
+        bytes ? cudaMemcpyAsync(base + to, from, bytes, cudaMemcpyHostToDevice, l->g->stream)
+              : cudaSuccess;
 
     rc = rc ? rc : cudaStreamSynchronize(l->g->stream);      /* `from` is used again */
     if (rc)
-        return err_set(e, EXIT_RUN_FAILED, "cuda: copying a weight matrix of %u x %u to the device: %s", l->w->n,
+        return err_set(e, EXIT_RUN_FAILED,
+                       "cuda: copying a weight matrix of %u x %u to the device: %s", l->w->n,
                        l->w->k, cudaGetErrorString(rc));
     return 0;
 }
@@ -109,9 +117,10 @@ static int load_copy(struct weight_loader *l, size_t to, const void *from, size_
 static int load_panels(struct weight_loader *l, uint32_t first, struct err *e)
 {
     const struct weight *w = l->w;
-    uint32_t panels = (uint32_t)(pack_panels(w->n) - first < l->at_once ? pack_panels(w->n) - first : l->at_once);
+    uint32_t panels =
+        (uint32_t)(pack_panels(w->n) - first < l->at_once ? pack_panels(w->n) - first : l->at_once);
     uint32_t rows = min_u32(panels * PANEL_ROWS, w->n - first * PANEL_ROWS);
-    bool whole = fmt_is_nibble(w->fmt.fmt) || fmt_is_byte(w->fmt.fmt);       /* panels are stored whole */
+    bool whole = fmt_is_nibble(w->fmt.fmt) || fmt_is_byte(w->fmt.fmt); /* panels are stored whole */
 
     memset(l->body, 0, panels * l->panel_body);
     memset(l->scales, 0, panels * l->panel_scale);
@@ -173,19 +182,26 @@ int gpu_weight_load(struct gpu *g, struct weight *w, struct row_source src, stru
     if ((unsigned)w->fmt.fmt < FMT_N)
         wfmt_name(w->fmt, name, sizeof name);
     if (!bytes)
-        return err_set(e, EXIT_USAGE, "cuda: a weight matrix of %u x %u in %s cannot be; expected f16, bf16, fp8, int8, int4 or "
-                       "int4z with groups of 32, 64 or 128, and inputs a multiple of 32", w->n, w->k, name);
+        return err_set(e, EXIT_USAGE,
+                       "cuda: a weight matrix of %u x %u in %s cannot be; expected f16, bf16, fp8, "
+                       "int8, int4 or "
+                       "int4z with groups of 32, 64 or 128, and inputs a multiple of 32",
+                       w->n, w->k, name);
     if (cudaMalloc(&w->data, bytes) != cudaSuccess) {
-        (void)cudaGetLastError();                    /* not sticky: the caller goes on or gives up */
+        (void)cudaGetLastError(); /* not sticky: the caller goes on or gives up */
         w->data = NULL;
-        return err_set(e, EXIT_RUN_FAILED, "cuda: no device memory for a weight matrix of %u x %u in %s (%zu bytes); use a "
-                       "smaller format or model", w->n, w->k, name, bytes);
+        return err_set(
+            e, EXIT_RUN_FAILED,
+            "cuda: no device memory for a weight matrix of %u x %u in %s (%zu bytes); use a "
+            "smaller format or model",
+            w->n, w->k, name, bytes);
     }
     l.g = g, l.w = w, l.src = src;
     l.panel_body = pack_panel_body(w->fmt, w->k);
     l.panel_scale = pack_panel_scales(w->fmt, w->k);
     if (!loader_open(&l))
-        err_set(e, EXIT_RUN_FAILED, "cuda: no host memory to pack a weight matrix of %u x %u", w->n, w->k);
+        err_set(e, EXIT_RUN_FAILED, "cuda: no host memory to pack a weight matrix of %u x %u", w->n,
+                w->k);
     else
         rc = load_all(&l, e);
     loader_close(&l);

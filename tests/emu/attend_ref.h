@@ -1,5 +1,6 @@
-/* attend_ref.h - what the suites of attention and of the KV pool share: a ragged batch over a pool whose unused slots are NaN, and
- * attention in double precision over the values that the pool really holds. */
+/* attend_ref.h - what the suites of attention and of the KV pool share: a ragged batch over a
+ * pool whose unused slots are NaN, and attention in double precision over the values that the
+ * pool really holds. */
 #ifndef EMU_ATTEND_REF_H
 #define EMU_ATTEND_REF_H
 
@@ -62,7 +63,8 @@ struct ref_pool {
 
     ref_pool(uint32_t n_layer, const struct attend_shape &s, uint32_t n_slot)
     {
-        kv = { n_layer, s.n_kv, s.hd, n_slot, s.fmt, (uint64_t)n_slot * kv_token_bytes(n_layer, s.n_kv, s.hd, s.fmt),
+        kv = { n_layer, s.n_kv, s.hd,
+               n_slot,  s.fmt,  (uint64_t)n_slot * kv_token_bytes(n_layer, s.n_kv, s.hd, s.fmt),
                nullptr };
         host.assign(kv.bytes, 0xff);
         kv.data = device_new<unsigned char>(kv.bytes);
@@ -81,7 +83,8 @@ struct ref_pool {
     {
         size_t rows = (size_t)kv.n_layer * kv.n_slot * 2 * kv.n_head;
 
-        return reinterpret_cast<uint16_t *>(host.data() + rows * kv.head_dim * wide()) + (wide() == 2 ? 0 : r);
+        return reinterpret_cast<uint16_t *>(host.data() + rows * kv.head_dim * wide()) +
+               (wide() == 2 ? 0 : r);
     }
     void encode(size_t r, const float *x)
     {
@@ -93,7 +96,8 @@ struct ref_pool {
     }
 };
 
-/* A batch over a pool: every position of every sequence has random K and V, all other slots are NaN. block 0: contiguous. */
+/* A batch over a pool: every position of every sequence has random K and V, all other slots are
+ * NaN. block 0: contiguous. */
 struct ref_case {
     struct attend_shape s;
     std::vector<ref_seq> seq;
@@ -112,7 +116,8 @@ struct ref_case {
         return (n + 21 + KV_TILE) / KV_TILE * KV_TILE;
     }
 
-    ref_case(const struct attend_shape &shape, const std::vector<ref_seq> &seqs, uint32_t bt, uint64_t seed)
+    ref_case(const struct attend_shape &shape, const std::vector<ref_seq> &seqs, uint32_t bt,
+             uint64_t seed)
         : s(shape), seq(seqs), pool(2, shape, slots_of(seqs, bt))
     {
         rng_seed(&rng, seed);
@@ -120,7 +125,8 @@ struct ref_case {
         fill();
     }
 
-    /* Blocks in a drawn order, the pool's first slots unused so that nothing is aligned unless blocks are. */
+    /* Blocks in a drawn order, the pool's first slots unused so that nothing is aligned unless
+     * blocks are. */
     void place(uint32_t bt)
     {
         std::vector<uint32_t> first;
@@ -143,11 +149,23 @@ struct ref_case {
         for (size_t i = bt ? first.size() : 0; i > 1; i--)
             std::swap(first[i - 1], first[rng_below(&rng, i)]);
         table = first;
-        b = { n_tok, (uint32_t)seq.size(), 0, (uint32_t)table.size(), nullptr, pos.data(), nullptr, seq_start.data(),
-              kv_len.data(), block.data(), table_start.data(), table.data(), nullptr };
+        b = { n_tok,
+              (uint32_t)seq.size(),
+              0,
+              (uint32_t)table.size(),
+              nullptr,
+              pos.data(),
+              nullptr,
+              seq_start.data(),
+              kv_len.data(),
+              block.data(),
+              table_start.data(),
+              table.data(),
+              nullptr };
         for (uint32_t i = 0; i < seq.size(); i++)
             for (uint32_t t = 0; t < seq[i].rows; t++)
-                slot.push_back(seq[i].kv_len ? batch_slot(&b, i, pos[seq_start[i] + t]) : GPU_NO_SLOT);
+                slot.push_back(seq[i].kv_len ? batch_slot(&b, i, pos[seq_start[i] + t])
+                                             : GPU_NO_SLOT);
         b.slot = slot.data();
     }
 
@@ -217,7 +235,8 @@ struct ref_device {
     /* pad: further sequences of one row that is no row of the batch */
     ref_device(struct ref_gpu &g, const struct ref_case &c, uint32_t pad = 0)
     {
-        std::vector<uint32_t> start = c.seq_start, len = c.kv_len, block = c.block, ts = c.table_start, slot = c.slot;
+        std::vector<uint32_t> start = c.seq_start, len = c.kv_len, block = c.block,
+                              ts = c.table_start, slot = c.slot;
         std::vector<uint32_t> pos = c.pos;
         uint32_t wide = (c.s.n_q + 2 * c.s.n_kv) * c.s.hd;
 
@@ -229,8 +248,9 @@ struct ref_device {
             slot.push_back(GPU_NO_SLOT);
             pos.push_back(0);
         }
-        b = { c.b.n_tok + pad, c.b.n_seq + pad, 0, c.b.n_table, nullptr, copy(pos), copy(slot), copy(start), copy(len),
-              copy(block), copy(ts), copy(c.table), nullptr };
+        b = { c.b.n_tok + pad, c.b.n_seq + pad, 0,           c.b.n_table, nullptr,
+              copy(pos),       copy(slot),      copy(start), copy(len),   copy(block),
+              copy(ts),        copy(c.table),   nullptr };
         qkv = device_new<half>((size_t)b.n_tok * wide);        /* padding rows stay NaN */
         put(qkv, c.qkv.data(), c.qkv.size());
         n_y = (size_t)b.n_tok * c.s.n_q * c.s.hd;
@@ -239,7 +259,8 @@ struct ref_device {
         attend_plan_make(image.data(), &g.g, &c.s, &c.b, b.n_seq);
         CU_ASSERT_FATAL(attend_plan_used(image.data()) <= image.size() * 8);
         plan = device_new<char>(attend_plan_used(image.data()));
-        put(static_cast<char *>(plan), reinterpret_cast<char *>(image.data()), attend_plan_used(image.data()));
+        put(static_cast<char *>(plan), reinterpret_cast<char *>(image.data()),
+            attend_plan_used(image.data()));
     }
     ~ref_device()
     {

@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#ifndef __x86_64__
+#if defined(__x86_64__) && !defined(EMU_UCONTEXT)
+#define EMU_SWITCH 1                   /* EMU_UCONTEXT: the other way, to try it here */
+#else
 #include <ucontext.h>
 #endif
 
@@ -42,7 +44,7 @@ struct fiber {
     const void *bottom;
     size_t size;
     void *tsan, *asan;
-#ifndef __x86_64__
+#ifndef EMU_SWITCH
     ucontext_t context;
 #endif
 };
@@ -50,7 +52,7 @@ static struct fiber own, pool[MAX_FIBERS];
 static struct fiber *switched_from;
 struct fiber *const fiber_main = &own;
 
-#ifdef __x86_64__
+#ifdef EMU_SWITCH
 /* Saves the six registers that a call must preserve, and the stack pointer; loads the other's. */
 asm(".text\n"
     ".globl emu_fiber_switch\n.hidden emu_fiber_switch\n.type emu_fiber_switch,@function\n"
@@ -93,7 +95,7 @@ void fiber_switch(struct fiber *from, struct fiber *to)
     if (__sanitizer_start_switch_fiber)
         __sanitizer_start_switch_fiber(&from->asan, to->bottom, to->size);
     switched_from = from;
-#ifdef __x86_64__
+#ifdef EMU_SWITCH
     emu_fiber_switch(&from->sp, to->sp);
 #else
     swapcontext(&from->context, &to->context);
@@ -110,7 +112,7 @@ static void fiber_loop(struct fiber *self)
     }
 }
 
-#ifdef __x86_64__
+#ifdef EMU_SWITCH
 static void fiber_prepare(struct fiber *f)
 {
     void **sp = reinterpret_cast<void **>(f->stack + STACK);

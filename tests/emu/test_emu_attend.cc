@@ -1,7 +1,9 @@
-/* test_emu_attend.cc - attention of the CUDA device on the emulator, against double precision: ragged batches, head sizes, GQA,
- * block sizes, formats of the cache; which rows are written; exact mode bit for bit; what is read, and how often. */
+/* test_emu_attend.cc - attention of the CUDA device on the emulator, against double precision:
+ * ragged batches, head sizes, GQA, block sizes, formats of the cache; which rows are written;
+ * exact mode bit for bit; what is read, and how often. */
 #include <math.h>
 
+#include "kernels/cuda/attend_tile.h"
 #include "tests/emu/attend_ref.h"
 
 static const float WORST = 6e-3f, RMS = 7e-4f;     /* V is about 1: P and y are rounded to half */
@@ -38,14 +40,15 @@ static struct error_of compare(struct ref_case &c, const std::vector<half> &y, b
     return e;
 }
 
-static void check(struct ref_gpu &g, struct ref_case &c, struct ref_device &d, bool prefill, const char *what)
+static void check(struct ref_gpu &g, struct ref_case &c, struct ref_device &d, bool prefill,
+                  const char *what)
 {
     struct error_of e = compare(c, d.run(g, c, prefill), prefill);
     double rms = sqrt(e.square / e.n);
 
     if (!(e.worst < WORST && rms < RMS))
-        test_note("%s: %u/%u heads of %u, %s, block %u: worst %g, rms %g", what, c.s.n_q, c.s.n_kv, c.s.hd,
-                  fmt_name(c.s.fmt), c.block[0], e.worst, rms);
+        test_note("%s: %u/%u heads of %u, %s, block %u: worst %g, rms %g", what, c.s.n_q, c.s.n_kv,
+                  c.s.hd, fmt_name(c.s.fmt), c.block[0], e.worst, rms);
     CU_ASSERT(e.n > 0 && e.worst < WORST && rms < RMS);
     g.check();
 }
@@ -53,10 +56,11 @@ static void check(struct ref_gpu &g, struct ref_case &c, struct ref_device &d, b
 /* Decode: lengths around the edges of tiles, in one batch; every shape and block size in turn. */
 static void decode(void)
 {
-    static const struct attend_shape shape[] = { { 2, 2, 64, FMT_F16 },   { 3, 1, 128, FMT_F16 }, { 8, 2, 64, FMT_F16 },
-                                                 { 8, 1, 128, FMT_INT8 }, { 6, 2, 64, FMT_INT8 }, { 4, 1, 64, FMT_FP8 },
-                                                 { 2, 2, 128, FMT_FP8 },  { 20, 1, 64, FMT_F16 }, { 4, 2, 32, FMT_F16 },
-                                                 { 4, 2, 32, FMT_INT8 } };
+    static const struct attend_shape shape[] = { { 2, 2, 64, FMT_F16 },  { 3, 1, 128, FMT_F16 },
+                                                 { 8, 2, 64, FMT_F16 },  { 8, 1, 128, FMT_INT8 },
+                                                 { 6, 2, 64, FMT_INT8 }, { 4, 1, 64, FMT_FP8 },
+                                                 { 2, 2, 128, FMT_FP8 }, { 20, 1, 64, FMT_F16 },
+                                                 { 4, 2, 32, FMT_F16 },  { 4, 2, 32, FMT_INT8 } };
     static const uint32_t block[] = { 0, 1, 7, 16, 64, 256 };
     const std::vector<ref_seq> seq = { { 1, 1 }, { 1, 15 }, { 1, 16 }, { 1, 17 }, { 1, 63 },
                                        { 1, 64 }, { 1, 65 }, { 1, 130 }, { 1, 300 } };
@@ -81,13 +85,15 @@ static void decode(void)
     });
 }
 
-/* Skewed lengths over few SMs: parts of one sequence in many blocks, several sequences in one block. */
+/* Skewed lengths over few SMs: parts of one sequence in many blocks, several sequences in one
+ * block. */
 static void skewed(void)
 {
     for (int sm = 1; sm <= 7; sm += 3)
         each_schedule([&] {
             struct ref_gpu g;
-            struct ref_case c({ 6, 2, 64, FMT_INT8 }, { { 1, 900 }, { 1, 2 }, { 1, 31 }, { 1, 200 } }, 16, 5);
+            struct ref_case c({ 6, 2, 64, FMT_INT8 },
+                              { { 1, 900 }, { 1, 2 }, { 1, 31 }, { 1, 200 } }, 16, 5);
 
             g.g.n_sm = sm;
             struct ref_device d(g, c);
@@ -99,10 +105,12 @@ static void skewed(void)
 /* Prefill: whole prompts, chunks behind a prefix, with decode rows between them. */
 static void prefill(void)
 {
-    static const struct attend_shape shape[] = { { 2, 2, 64, FMT_F16 },  { 3, 1, 128, FMT_F16 }, { 8, 2, 64, FMT_INT8 },
-                                                 { 8, 1, 128, FMT_F16 }, { 4, 1, 128, FMT_FP8 }, { 4, 2, 32, FMT_F16 } };
+    static const struct attend_shape shape[] = { { 2, 2, 64, FMT_F16 },  { 3, 1, 128, FMT_F16 },
+                                                 { 8, 2, 64, FMT_INT8 }, { 8, 1, 128, FMT_F16 },
+                                                 { 4, 1, 128, FMT_FP8 }, { 4, 2, 32, FMT_F16 } };
     static const uint32_t block[] = { 16, 0, 7, 64, 1, 256 };
-    const std::vector<ref_seq> seq = { { 1, 40 }, { 2, 2 }, { 17, 17 }, { 5, 70 }, { 1, 1 }, { 65, 65 }, { 16, 130 } };
+    const std::vector<ref_seq> seq = { { 1, 40 }, { 2, 2 },   { 17, 17 }, { 5, 70 },
+                                       { 1, 1 },  { 65, 65 }, { 16, 130 } };
     uint32_t n = 0;
 
     for (const struct attend_shape &s : shape) {
@@ -131,7 +139,8 @@ static void plain(void)
     for (uint32_t hd : { 16u, 80u, 256u })
         for (enum fmt f : { FMT_F16, FMT_INT8, FMT_FP8 }) {
             struct ref_gpu g;
-            struct ref_case c({ 2, 1, hd, f }, { { 1, 33 }, { 3, 35 }, { 2, 2 }, { 1, 1 } }, f == FMT_F16 ? 7 : 16, hd);
+            struct ref_case c({ 2, 1, hd, f }, { { 1, 33 }, { 3, 35 }, { 2, 2 }, { 1, 1 } },
+                              f == FMT_F16 ? 7 : 16, hd);
             struct ref_device d(g, c, 1);
 
             g.room(c.s);
@@ -161,7 +170,8 @@ static void padding(void)
 }
 
 /* Rows of the last sequence of a batch in exact mode. */
-static std::vector<half> exact_rows(struct ref_gpu &g, const struct attend_shape &s, std::vector<ref_seq> seq, uint32_t bt,
+static std::vector<half> exact_rows(struct ref_gpu &g, const struct attend_shape &s,
+                                    std::vector<ref_seq> seq, uint32_t bt,
                                     const std::vector<half> &q, const std::vector<float> &kv)
 {
     uint32_t rows = seq.back().rows, len = seq.back().kv_len, wide = (s.n_q + 2 * s.n_kv) * s.hd;
@@ -183,10 +193,13 @@ static std::vector<half> exact_rows(struct ref_gpu &g, const struct attend_shape
                              y.begin() + (ptrdiff_t)((size_t)(first + rows) * s.n_q * s.hd));
 }
 
-/* The same tokens as one prompt, in chunks, as decode rows, alone or beside others, paged or contiguous: the same bits. */
+/* The same tokens as one prompt, in chunks, as decode rows, alone or beside others, paged or
+ * contiguous: the same bits. */
 static void exact(void)
 {
-    static const struct attend_shape shape[] = { { 4, 1, 64, FMT_F16 }, { 3, 1, 128, FMT_INT8 }, { 4, 2, 16, FMT_FP8 } };
+    static const struct attend_shape shape[] = { { 4, 1, 64, FMT_F16 },
+                                                 { 3, 1, 128, FMT_INT8 },
+                                                 { 4, 2, 16, FMT_FP8 } };
     const uint32_t len = 75;
 
     for (const struct attend_shape &s : shape) {
@@ -205,20 +218,23 @@ static void exact(void)
         for (float &x : kv)
             x = (float)rng_normal(&r);
         all = exact_rows(g, s, { { len, len } }, 0, q, kv);
-        for (uint32_t n : { 1u, 2u, 16u, 17u, 63u, 64u, 65u, 66u, 75u }) {     /* the row at n - 1, as decode, as a chunk's last */
+        for (uint32_t n : { 1u, 2u, 16u, 17u, 63u, 64u, 65u, 66u,
+                            75u }) { /* the row at n - 1, as decode, as a chunk's last */
             y = exact_rows(g, s, { { 1, 200 }, { 1, n } }, n % 2 ? 7 : 16, q, kv);
             differ += memcmp(y.data(), all.data() + (n - 1) * row, row * 2) != 0;
         }
         for (uint32_t rows : { 2u, 20u, 75u }) {
-            y = exact_rows(g, s, { { 3, 90 }, { 1, 10 }, { rows, len } }, rows == 20 ? 1 : 64, q, kv);
+            y = exact_rows(g, s, { { 3, 90 }, { 1, 10 }, { rows, len } }, rows == 20 ? 1 : 64, q,
+                           kv);
             differ += memcmp(y.data(), all.data() + (len - rows) * row, rows * row * 2) != 0;
         }
         CU_ASSERT_EQUAL(differ, 0);
     }
 }
 
-/* What a GPU's speed hangs on: decode reads each byte of K and V once whatever the number of query heads, and shared
- * memory without bank conflicts; a paged pool costs no more bytes than a contiguous one. */
+/* What a GPU's speed hangs on: decode reads each byte of K and V once whatever the number of
+ * query heads, and shared memory without bank conflicts; a paged pool costs no more bytes than a
+ * contiguous one. */
 static void traffic(void)
 {
     for (enum fmt f : { FMT_F16, FMT_INT8 })
@@ -228,7 +244,8 @@ static void traffic(void)
                 struct ref_gpu g;
                 struct ref_case c(s, { { 1, 640 }, { 1, 33 } }, bt, 4);
                 struct ref_device d(g, c);
-                uint64_t kv = (uint64_t)673 * 2 * 2 * kv_row_bytes(f, hd), scales = kv - (uint64_t)673 * 4 * hd * (f == FMT_F16 ? 2 : 1);
+                uint64_t kv = (uint64_t)673 * 2 * 2 * kv_row_bytes(f, hd),
+                         scales = kv - (uint64_t)673 * 4 * hd * (f == FMT_F16 ? 2 : 1);
 
                 g.room(s);
                 emu_counters();
@@ -279,11 +296,86 @@ static void not_finite(void)
         }
 }
 
+/* One plan: units on the line, every packed row of every longer sequence in exactly one item,
+ * longest first, nothing beyond the image. */
+static void check_plan(const std::vector<ref_seq> &seq, const struct attend_shape &s, uint32_t pad)
+{
+    std::vector<uint32_t> start = { 0 }, len;
+    struct batch b = {};
+    struct gpu g = {};
+    uint32_t wrong = 0, group = s.n_q / s.n_kv;
+
+    for (const ref_seq &q : seq) {
+        start.push_back(start.back() + q.rows);
+        len.push_back(q.kv_len);
+    }
+    b.n_seq = (uint32_t)seq.size();
+    b.n_tok = start.back();
+    b.seq_start = start.data();
+    b.kv_len = len.data();
+    g.n_sm = 132;
+    g.smem_max = 227 << 10;
+    size_t bytes = attend_plan_bytes(&s, b.n_tok + pad, b.n_seq + pad);
+    std::vector<uint64_t> image(bytes / 8 + 1, 0x5a5a5a5a5a5a5a5a);
+    attend_plan_make(image.data(), &g, &s, &b, b.n_seq + pad);
+    const struct attend_plan *p = reinterpret_cast<const struct attend_plan *>(image.data());
+    const uint32_t *line = plan_line(p);
+    CU_ASSERT(p->bytes <= bytes && image.back() == 0x5a5a5a5a5a5a5a5a);
+    CU_ASSERT_EQUAL(p->n_seq, b.n_seq + pad);
+    CU_ASSERT(p->total < 1u << 31 && (uint64_t)p->share * split_blocks(&g, &s) >= p->total);
+    CU_ASSERT_EQUAL(line[p->n_seq], p->total);
+    for (uint32_t i = 0; i < p->n_seq; i++) {
+        uint64_t units = (line[i + 1] - line[i]) / attend_units(&s),
+                 want = i < b.n_seq && seq[i].rows == 1 ? len[i] : 0;
+
+        wrong += units * p->tile < want || (want ? (units - 1) * p->tile >= want : units != 0);
+    }
+    std::vector<std::vector<uint8_t>> seen(seq.size());
+    for (uint32_t i = 0; i < seq.size(); i++)
+        seen[i].assign((size_t)seq[i].rows * group, 0);
+    for (int w = 0; w < 2; w++)
+        for (uint32_t i = 0; i < p->n_item[w]; i++) {
+            const struct attend_item x = plan_items(p, w)[i];
+            uint32_t rows = seq[x.seq].rows * group,
+                     end = x.row0 + (w ? 64 : 128) < rows ? x.row0 + (w ? 64 : 128) : rows;
+
+            wrong += i && plan_items(p, w)[i - 1].n_key < x.n_key;
+            wrong += x.n_key != len[x.seq] - seq[x.seq].rows + (end - 1) / group + 1;
+            for (uint32_t r = x.row0; r < end; r++)
+                wrong += seen[x.seq][r]++ != 0;
+        }
+    for (uint32_t i = 0; i < seq.size(); i++)
+        for (uint8_t n : seen[i])
+            wrong += n != (seq[i].rows > 1);
+    CU_ASSERT_EQUAL(wrong, 0);
+}
+
+static void plans(void)
+{
+    struct rng r;
+
+    rng_seed(&r, 5);
+    for (int i = 0; i < 200; i++) {
+        uint32_t group = 1 + (uint32_t)rng_below(&r, 20), n_kv = 1 + (uint32_t)rng_below(&r, 8);
+        std::vector<ref_seq> seq(1 + rng_below(&r, 9));
+
+        for (ref_seq &q : seq) {
+            q.rows = rng_below(&r, 2) ? 1 : 1 + (uint32_t)rng_below(&r, 300);
+            q.kv_len = q.rows + (uint32_t)rng_below(&r, 4000);
+        }
+        check_plan(seq, { group * n_kv, n_kv, i % 2 ? 64u : 128u, i % 3 ? FMT_F16 : FMT_INT8 },
+                   (uint32_t)rng_below(&r, 3));
+    }
+    check_plan({ { 1, 3000000000u }, { 1, 4000000000u }, { 1, 1 } }, { 1024, 1024, 64, FMT_F16 },
+               0);
+}
+
 /* Shapes that cannot be served are named with what is expected. */
 static void refused(void)
 {
     struct err e = {};
-    const struct attend_shape odd = { 4, 2, 72, FMT_F16 }, uneven = { 5, 2, 64, FMT_F16 }, wide = { 4, 2, 64, FMT_F32 };
+    const struct attend_shape odd = { 4, 2, 72, FMT_F16 }, uneven = { 5, 2, 64, FMT_F16 },
+                              wide = { 4, 2, 64, FMT_F32 };
 
     CU_ASSERT_EQUAL(attend_check(&odd, &e), -1);
     CU_ASSERT(strstr(e.text, "head_dim 72") != NULL);
@@ -295,9 +387,12 @@ static void refused(void)
     CU_ASSERT(strstr(e.text, "f32") != NULL);
 }
 
-static const struct test tests[] = { { "decode", decode }, { "skewed", skewed }, { "prefill", prefill }, { "plain", plain },
-                              { "padding", padding }, { "exact", exact }, { "traffic", traffic },
-                              { "not finite", not_finite }, { "refused", refused }, { NULL, NULL } };
+static const struct test tests[] = { { "decode", decode },   { "skewed", skewed },
+                                     { "prefill", prefill }, { "plain", plain },
+                                     { "padding", padding }, { "exact", exact },
+                                     { "traffic", traffic }, { "not finite", not_finite },
+                                     { "plans", plans },     { "refused", refused },
+                                     { NULL, NULL } };
 extern "C" {
 extern const struct suite suite_emu_attend;
 const struct suite suite_emu_attend = { "emu_attend", tests, 300 };

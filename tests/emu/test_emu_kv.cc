@@ -1,5 +1,6 @@
-/* test_emu_kv.cc - what writes the KV pool, on the emulator: rope and store against double precision, stored bytes against
- * row_encode bit for bit, fused against unfused bit for bit; copies and swaps against a plain loop. */
+/* test_emu_kv.cc - what writes the KV pool, on the emulator: rope and store against double
+ * precision, stored bytes against row_encode bit for bit, fused against unfused bit for bit;
+ * copies and swaps against a plain loop. */
 #include <math.h>
 
 #include "tests/emu/attend_ref.h"
@@ -13,9 +14,13 @@ struct rope_case {
     struct rope r;
     struct rng rng;
 
-    half draw(float scale, float mean = 0) { return __float2half_rn(mean + scale * (float)rng_normal(&rng)); }
+    half draw(float scale, float mean = 0)
+    {
+        return __float2half_rn(mean + scale * (float)rng_normal(&rng));
+    }
 
-    rope_case(const struct attend_shape &shape, const std::vector<uint32_t> &at, bool bias_, bool norm, uint64_t seed)
+    rope_case(const struct attend_shape &shape, const std::vector<uint32_t> &at, bool bias_,
+              bool norm, uint64_t seed)
         : s(shape), wide((shape.n_q + 2 * shape.n_kv) * shape.hd), pos(at)
     {
         rng_seed(&rng, seed);
@@ -54,7 +59,8 @@ struct rope_case {
         for (uint32_t d = 0; d < s.hd && !gain.empty() && !is_v; d++)
             x[d] *= __half2float(gain[d]) / sqrt(sum / s.hd + (double)r.eps);
         for (uint32_t i = 0; i < r.half && !is_v; i++) {
-            double angle = pos[t] * r.freq[i], c = cos(angle), n = sin(angle), a = x[i], b = x[i + r.half];
+            double angle = pos[t] * r.freq[i], c = cos(angle), n = sin(angle), a = x[i],
+                   b = x[i + r.half];
 
             x[i] = a * c - b * n;
             x[i + r.half] = b * c + a * n;
@@ -106,8 +112,8 @@ static struct rope_result rope_run(const struct rope_case &c, bool fused)
     return out;
 }
 
-/* Unfused, qkv holds K and V as they were when they were stored: their encoding is what the pool must have, and every other byte
- * of the pool is still poison. */
+/* Unfused, qkv holds K and V as they were when they were stored: their encoding is what the pool
+ * must have, and every other byte of the pool is still poison. */
 static void check_stored(const struct rope_case &c, const struct rope_result &got)
 {
     struct ref_pool want(2, c.s, 48);
@@ -166,7 +172,8 @@ static void rotated(void)
     each_schedule([&] { check_rope({ { 4, 2, 32, FMT_INT8 }, { 5, 6, 7, 8 }, true, true, 7 }); });
 }
 
-/* The angle itself: a pair (1, 0) at long positions gives cos and sin; half has 2^-11 of precision, so look at many. */
+/* The angle itself: a pair (1, 0) at long positions gives cos and sin; half has 2^-11 of
+ * precision, so look at many. */
 static void angles(void)
 {
     struct rope_case c({ 1, 1, 128, FMT_F16 }, { 131071, 999999, 0, 4000000000u }, false, false, 8);
@@ -180,11 +187,12 @@ static void angles(void)
             double angle = c.pos[t] * c.r.freq[i];
 
             worst = fmax(worst, fabs(__half2float(r.qkv[(size_t)t * c.wide + i]) - cos(angle)));
-            worst = fmax(worst, fabs(__half2float(r.qkv[(size_t)t * c.wide + 64 + i]) - sin(angle)));
+            worst =
+                fmax(worst, fabs(__half2float(r.qkv[(size_t)t * c.wide + 64 + i]) - sin(angle)));
         }
     if (!(worst < 2.6e-4))
         test_note("worst %g", worst);
-    CU_ASSERT(worst < 2.6e-4);                             /* 2^-12, the rounding to half, and a little */
+    CU_ASSERT(worst < 2.6e-4); /* 2^-12, the rounding to half, and a little */
 }
 
 /* Edges of the encodings: a head of zeros, the largest half, a NaN, an infinity, subnormals. */
@@ -196,7 +204,8 @@ static void odd_values(void)
 
         for (uint32_t t = 0; t < 6; t++)                   /* position 0: nothing rotates */
             for (uint32_t d = 0; d < 64; d++) {
-                c.qkv[t * c.wide + 128 + d] = t == 0 || t == 5 ? __ushort_as_half(odd[t]) : c.qkv[t * c.wide + 128 + d];
+                c.qkv[t * c.wide + 128 + d] =
+                    t == 0 || t == 5 ? __ushort_as_half(odd[t]) : c.qkv[t * c.wide + 128 + d];
                 if (d == 17)
                     c.qkv[t * c.wide + 128 + d] = __ushort_as_half(odd[t]);
             }
@@ -205,8 +214,9 @@ static void odd_values(void)
 }
 
 /* Moves of n runs between two pools (or inside one) against a plain loop over slots. */
-static void check_moves(enum fmt f, const std::vector<uint32_t> &src, const std::vector<uint32_t> &dst,
-                        const std::vector<uint32_t> &n_tok, uint32_t other_slots, uint64_t launches)
+static void check_moves(enum fmt f, const std::vector<uint32_t> &src,
+                        const std::vector<uint32_t> &dst, const std::vector<uint32_t> &n_tok,
+                        uint32_t other_slots, uint64_t launches)
 {
     const struct attend_shape s = { 4, 2, 64, f };
     struct ref_gpu g;
@@ -222,7 +232,8 @@ static void check_moves(enum fmt f, const std::vector<uint32_t> &src, const std:
     std::vector<unsigned char> before = a.host;
     for (size_t i = 0; i < src.size(); i++)
         for (uint32_t t = 0; t < n_tok[i] * 3 * 4; t++) {
-            size_t from = a.row(t % 3, src[i] + t / 12, t / 3 % 2, t / 6 % 2), at = to.row(t % 3, dst[i] + t / 12, t / 3 % 2, t / 6 % 2);
+            size_t from = a.row(t % 3, src[i] + t / 12, t / 3 % 2, t / 6 % 2),
+                   at = to.row(t % 3, dst[i] + t / 12, t / 3 % 2, t / 6 % 2);
 
             memcpy(to.data(at), before.data() + from * row_bytes, row_bytes);
             if (f != FMT_F16)
@@ -241,14 +252,15 @@ static void check_moves(enum fmt f, const std::vector<uint32_t> &src, const std:
 static void moves(void)
 {
     for (enum fmt f : { FMT_F16, FMT_INT8 }) {
-        check_moves(f, { 16, 0 }, { 48, 33 }, { 16, 7 }, 0, 1);                    /* aligned; inside tiles */
-        check_moves(f, { 3, 40, 30 }, { 50, 85, 95 }, { 25, 1, 1 }, 0, 1);         /* across tiles */
-        check_moves(f, { 3, 40, 64 }, { 9, 0, 32 }, { 5, 9, 30 }, 64, 1);          /* another pool, other capacity */
+        check_moves(f, { 16, 0 }, { 48, 33 }, { 16, 7 }, 0, 1); /* aligned; inside tiles */
+        check_moves(f, { 3, 40, 30 }, { 50, 85, 95 }, { 25, 1, 1 }, 0, 1); /* across tiles */
+        check_moves(f, { 3, 40, 64 }, { 9, 0, 32 }, { 5, 9, 30 }, 64,
+                    1); /* another pool, other capacity */
         check_moves(f, {}, {}, {}, 0, 0);
         check_moves(f, { 7 }, { 9 }, { 0 }, 0, 0);
     }
     std::vector<uint32_t> src, dst, one;
-    for (uint32_t i = 0; i < 110; i++) {                                           /* more runs than one launch takes */
+    for (uint32_t i = 0; i < 110; i++) { /* more runs than one launch takes */
         src.push_back(i);
         dst.push_back(110 + (i * 7) % 110);
         one.push_back(1);
@@ -275,7 +287,7 @@ static void round_trip(void)
     a.upload();
     std::vector<unsigned char> before = a.host;
     gpu_kv_move(&g.g, &a.kv, &host, out, held, n, 2);
-    for (uint32_t layer = 0; layer < 2; layer++)                                   /* what was swapped out is overwritten */
+    for (uint32_t layer = 0; layer < 2; layer++) /* what was swapped out is overwritten */
         for (uint32_t w = 0; w < 4; w++)
             for (uint32_t i = 0; i < 26; i++) {
                 size_t r = a.row(layer, i < 16 ? 16 + i : 24 + i, w / 2, w % 2);
@@ -293,8 +305,9 @@ static void round_trip(void)
     cudaFreeHost(host.data);
 }
 
-static const struct test tests[] = { { "rope", rotated }, { "angles", angles }, { "odd values", odd_values }, { "moves", moves },
-                              { "round trip", round_trip }, { NULL, NULL } };
+static const struct test tests[] = { { "rope", rotated },          { "angles", angles },
+                                     { "odd values", odd_values }, { "moves", moves },
+                                     { "round trip", round_trip }, { NULL, NULL } };
 extern "C" {
 extern const struct suite suite_emu_kv;
 const struct suite suite_emu_kv = { "emu_kv", tests, 120 };
