@@ -21,14 +21,30 @@ enum { F16_NAN = 0x7e00, F16_MAX_INT = 65504 };
 
 const char *fmt_name(enum fmt f)
 {
-    static const char *const name[FMT_N] = { "f32", "f16", "bf16", "fp8", "int8", "int4", "int4z" };
+    static const char *const name[FMT_N] = {
+        "f32", "f16", "bf16", "fp8", "int8", "int4", "int4z", "bf16-a16", "int8-a32", "int4-a32", "int4z-a32"
+    };
 
     return (unsigned)f < FMT_N ? name[f] : "?";
 }
 
+enum fmt fmt_stored(enum fmt f)
+{
+    switch (f) {
+    case FMT_BF16_A16: return FMT_BF16;
+    case FMT_INT8_A32: return FMT_INT8;
+    case FMT_INT4_A32: return FMT_INT4;
+    case FMT_INT4Z_A32: return FMT_INT4Z;
+    default: return f;
+    }
+}
+
+static bool is_grouped(enum fmt f) { return fmt_stored(f) == FMT_INT4 || fmt_stored(f) == FMT_INT4Z; }
+
 size_t wfmt_name(struct wfmt f, char *out, size_t n)
 {
-    int len = f.group ? snprintf(out, n, "%s g%u", fmt_name(f.fmt), (unsigned)f.group)
+    int len = f.group == GROUP_ROW ? snprintf(out, n, "%s row", fmt_name(f.fmt))
+            : f.group ? snprintf(out, n, "%s g%u", fmt_name(f.fmt), (unsigned)f.group)
                       : snprintf(out, n, "%s", fmt_name(f.fmt));
 
     return len < 0 ? 0 : (size_t)len;
@@ -36,7 +52,7 @@ size_t wfmt_name(struct wfmt f, char *out, size_t n)
 
 uint64_t wfmt_scale_bytes(struct wfmt f, uint32_t n, uint32_t k)
 {
-    switch (f.fmt) {
+    switch (fmt_stored(f.fmt)) {
     case FMT_FP8:
     case FMT_INT8: return 2 * (uint64_t)n;
     case FMT_INT4: return f.group ? 2 * (uint64_t)n * ceil_div_u32(k, f.group) : 0;
@@ -47,12 +63,12 @@ uint64_t wfmt_scale_bytes(struct wfmt f, uint32_t n, uint32_t k)
 
 uint64_t wfmt_bytes(struct wfmt f, uint32_t n, uint32_t k)
 {
-    static const uint32_t bits[FMT_N] = { 32, 16, 16, 8, 8, 4, 4 };
+    static const uint32_t bits[] = { 32, 16, 16, 8, 8, 4, 4 };       /* of the stored formats */
     uint64_t row, body, all;
 
-    if ((unsigned)f.fmt >= FMT_N || k % 32 || (f.fmt >= FMT_INT4 && !f.group))
+    if ((unsigned)f.fmt >= FMT_N || k % 32 || (is_grouped(f.fmt) && !f.group))
         return 0;
-    row = (uint64_t)k * bits[f.fmt] / 8;
+    row = (uint64_t)k * bits[fmt_stored(f.fmt)] / 8;
     if (!mul_u64(row, n, &body) || !add_u64(body, wfmt_scale_bytes(f, n, k), &all))
         return 0;
     return all;
@@ -197,6 +213,7 @@ static void encode_int8(const float *row, uint32_t k, int8_t *q, uint16_t *scale
         q[i] = (int8_t)grid(row[i], s, -127, 127);
 }
 
+/* Loops over groups end with GROUP_ROW as well: k is below UINT32_MAX. */
 static void encode_int4(const float *row, uint32_t k, uint32_t group, uint8_t *q, uint16_t *scale)
 {
     for (uint32_t k0 = 0; k0 < k; k0 += group) {
@@ -247,7 +264,7 @@ void row_encode(struct wfmt f, const float *row, uint32_t k, void *q, uint16_t *
 {
     uint16_t *h = q;
 
-    switch (f.fmt) {
+    switch (fmt_stored(f.fmt)) {
     case FMT_F16:
         for (uint32_t i = 0; i < k; i++)
             h[i] = f16_from_f32(row[i]);
@@ -291,7 +308,7 @@ void row_decode(struct wfmt f, const void *q, const uint16_t *scale, uint32_t k,
     const int8_t *b = q;
     const uint8_t *u = q;
 
-    switch (f.fmt) {
+    switch (fmt_stored(f.fmt)) {
     case FMT_F16:
         for (uint32_t i = 0; i < k; i++)
             row[i] = f32_from_f16(h[i]);

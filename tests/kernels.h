@@ -12,14 +12,33 @@
 
 extern const struct device_ops device_cpu, device_ref;
 
-static const struct cpu_isa *const isas[] = { &cpu_isa_scalar, &cpu_isa_avx2, &cpu_isa_avx512 };
-enum { N_ISA = 3 };
+static const struct cpu_isa *const isas[] = {
+    &cpu_isa_scalar, &cpu_isa_avx2, &cpu_isa_avx512, &cpu_isa_avx512bf16
+};
+enum { N_ISA = sizeof isas / sizeof *isas };
 
 static const struct wfmt formats[] = {
-    { FMT_F32, 0 }, { FMT_F16, 0 }, { FMT_INT8, 0 },
-    { FMT_INT4, 32 }, { FMT_INT4, 64 }, { FMT_INT4, 128 }
+    { FMT_F32, 0 }, { FMT_F16, 0 }, { FMT_BF16, 0 }, { FMT_BF16_A16, 0 }, { FMT_FP8, 0 }, { FMT_INT8, 0 },
+    { FMT_INT4, 32 }, { FMT_INT4, 64 }, { FMT_INT4, 128 }, { FMT_INT4, GROUP_ROW },
+    { FMT_INT4Z, 32 }, { FMT_INT4Z, 64 }, { FMT_INT4Z, 128 }, { FMT_INT4Z, GROUP_ROW },
+    { FMT_INT8_A32, 0 }, { FMT_INT4_A32, 64 }, { FMT_INT4Z_A32, 32 }, { FMT_INT4_A32, GROUP_ROW }
 };
 enum { N_FORMAT = sizeof formats / sizeof *formats };
+
+/* The cpu device multiplies it as integers, by activations in int8. */
+static inline bool is_dots(struct wfmt f) { return fmt_takes_a8(f.fmt); }
+/* Inputs that share an activation scale then. */
+static inline uint32_t act_group(struct wfmt f)
+{
+    return f.group == 0 || f.group == GROUP_ROW ? ACT_GROUP : f.group;
+}
+static inline const char *name_of(struct wfmt f)
+{
+    static _Thread_local char name[32];
+
+    wfmt_name(f, name, sizeof name);
+    return name;
+}
 
 static inline struct device open_on(const struct device_ops *ops, const char *isa, int n_thread)
 {

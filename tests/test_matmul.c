@@ -34,11 +34,11 @@ static const struct shape shapes[] = {
 };
 
 /* One shape and format on one device against the reference. The error of a chain of n roundings
- * is at most n * 2^-24 of the sum of magnitudes; integer formats round once per group. */
+ * is at most n * 2^-24 of the sum of magnitudes; integer formats round once per group. int4z adds two terms a
+ * group whose magnitudes may exceed those of the weights, of which they are the difference. */
 static void check_shape(struct device *ref, struct device *cpu, struct shape s, struct wfmt f)
 {
-    bool ints = f.fmt == FMT_INT8 || f.fmt == FMT_INT4;
-    double eps = (ints ? s.k / 32 + 4 : s.k) * 0x1p-24, most, *bound;
+    double eps = (is_dots(f) ? s.k / 32 + 4 : s.k) * 0x1p-24, most, *bound;
     float *w = floats((size_t)s.n * s.k, 7, 0.1), *x = grid_floats((size_t)s.m * s.k, 8);
     float *want = floats((size_t)s.m * s.n, 0, 1), *got = floats((size_t)s.m * s.n + 16, 0, 1);
     struct weight a = load(ref, f, s.n, s.k, w), b = load(cpu, f, s.n, s.k, w);
@@ -47,10 +47,10 @@ static void check_shape(struct device *ref, struct device *cpu, struct shape s, 
     got[(size_t)s.m * s.n] = 42;                       /* nothing is written past the end */
     dev_matmul(ref, want, x, &a, s.m);
     dev_matmul(cpu, got, x, &b, s.m);
-    bound_of(bound, x, &a, s.m, eps);
+    bound_of(bound, x, &a, s.m, f.fmt == FMT_INT4Z ? 4 * eps : eps);
     most = worst(got, want, bound, (size_t)s.m * s.n);
     if (!(most <= 1))
-        test_note("%s: %s, m %u n %u k %u: error is %.3g of its bound", cpu->label, fmt_name(f.fmt),
+        test_note("%s: %s, m %u n %u k %u: error is %.3g of its bound", cpu->label, name_of(f),
                   s.m, s.n, s.k, most);
     CU_ASSERT(most <= 1);
     CU_ASSERT(got[(size_t)s.m * s.n] == 42);
@@ -90,8 +90,10 @@ static void activations_round_to_nearest(void)
     float want[3 * 64], got[3 * 64];
     double bound[3 * 64];
 
-    for (int f = 2; f < N_FORMAT; f++) {
-        uint32_t group = formats[f].fmt == FMT_INT8 ? ACT_GROUP : formats[f].group;
+    for (int f = 0; f < N_FORMAT; f++) {
+        uint32_t group = act_group(formats[f]);
+        if (!is_dots(formats[f]))
+            continue;
         struct weight a = load(&ref, formats[f], s.n, s.k, w),
                       b = load(&cpu, formats[f], s.n, s.k, w);
         double most;
@@ -149,7 +151,7 @@ static void matmul_rows_are_alone(void)
             for (uint32_t m = 1; m <= M; m += m < 17 ? 1 : 4) {
                 dev_matmul(&d, y, x + (M - m) * K, &a, m);
                 if (!same(y, first + (M - m) * N, m * N))
-                    test_note("%s, %s: %u rows differ", d.label, fmt_name(formats[f].fmt), m);
+                    test_note("%s, %s: %u rows differ", d.label, name_of(formats[f]), m);
                 CU_ASSERT(same(y, first + (M - m) * N, m * N));
             }
             dev_weight_free(&d, &a);
@@ -161,37 +163,53 @@ static void matmul_rows_are_alone(void)
 
 /* One output as the kernels define it, from the canonical encoding of its weights (q, scale): the
  * chain of fused multiply-adds of tile_float.h and tile_int.h, in plain C. */
+static float float_chain(struct wfmt f, const void *q, const uint16_t *scale, const float *x, uint32_t k)
+{
+    static const uint16_t one = 0x3c00;
+    const bool fp8 = f.fmt == FMT_FP8, a16 = f.fmt == FMT_BF16_A16;
+    float w[2048], total = 0;
+
+    row_decode(f, q, fp8 ? &one : scale, k, w);        /* fp8: codes; the scale follows at the end */
+    for (uint32_t i = 0; i < k; i++)
+        total = fmaf(a16 ? f32_from_bf16(bf16_from_f32(x[i])) : x[i], w[i], total);
+    return fp8 ? total * f32_from_f16(*scale) : total;
+}
+
+static int code_of(struct wfmt f, const uint8_t *q, uint32_t i)
+{
+    int u = i % 2 ? q[i / 2] >> 4 : q[i / 2] & 15;
+
+    return f.fmt == FMT_INT8 ? (int8_t)q[i] : f.fmt == FMT_INT4 ? u - 8 : u;
+}
+
 static float defined_output(struct wfmt f, const void *q, const uint16_t *scale, const float *x,
                             uint32_t k)
 {
-    uint32_t group = f.fmt == FMT_INT4 ? f.group : ACT_GROUP;
-    const uint16_t *h = q;
-    const uint8_t *u = q;
+    uint32_t group = act_group(f);
     float total = 0;
 
-    if (f.fmt <= FMT_F16) {
-        for (uint32_t i = 0; i < k; i++) {
-            float w = f.fmt == FMT_F16 ? f32_from_f16(h[i]) : ((const float *)q)[i];
-
-            total = fmaf(x[i], w, total);
-        }
-        return total;
-    }
+    if (!is_dots(f))
+        return float_chain(f, q, scale, x, k);
     for (uint32_t g = 0; g < k; g += group) {
-        uint32_t end = g + group < k ? g + group : k;
-        float most = 0;
-        int dot = 0;
+        uint32_t end = g + group < k ? g + group : k, at = f.group ? g / f.group : 0;
+        float most = 0, sx;
+        int dot = 0, sum = 0;
 
         for (uint32_t i = g; i < end; i++)
             most = fmaxf(most, fabsf(x[i]));
+        sx = most / 127.0f;
         for (uint32_t i = g; i < end; i++) {
-            int w = f.fmt == FMT_INT8 ? (int8_t)u[i] : (i % 2 ? u[i / 2] >> 4 : u[i / 2] & 15) - 8;
+            int xi = (int)rintf(x[i] * (127.0f / most));
 
-            dot += w * (int)rintf(x[i] * (127.0f / most));
+            dot += code_of(f, q, i) * xi;
+            sum += xi;
         }
-        total = f.fmt == FMT_INT8
-              ? fmaf((float)dot, most / 127.0f, total)
-              : fmaf((float)dot * (most / 127.0f), f32_from_f16(scale[g / group]), total);
+        if (f.fmt == FMT_INT8)
+            total = fmaf((float)dot, sx, total);
+        else
+            total = fmaf((float)dot * sx, f32_from_f16(scale[f.fmt == FMT_INT4Z ? 2 * at : at]), total);
+        if (f.fmt == FMT_INT4Z)
+            total = fmaf((float)sum * sx, f32_from_f16(scale[2 * at + 1]), total);
     }
     return f.fmt == FMT_INT8 ? total * f32_from_f16(scale[0]) : total;
 }
@@ -219,7 +237,7 @@ static void matmul_is_the_promised_chain(void)
             }
         }
         if (bad)
-            test_note("%s: %u outputs differ", fmt_name(formats[f].fmt), bad);
+            test_note("%s: %u outputs differ", name_of(formats[f]), bad);
         CU_ASSERT_EQUAL(bad, 0);
         dev_weight_free(&d, &a);
         dev_close(&d);
@@ -233,17 +251,18 @@ static void integer_ends_do_not_saturate(void)
     enum { N = 32, K = 256 };
     float w[N * K], x[K], y[N];
 
-    for (int f = 2; f < N_FORMAT; f++)
+    for (int f = 0; f < N_FORMAT; f++)
         for (int sign = -1; sign <= 1; sign += 2)
             for (int i = 0; i < N_ISA; i++) {
                 struct device d;
                 struct weight a;
-                double want = (double)sign * K * (formats[f].fmt == FMT_INT8 ? 127 : 128);
+                float top = fmt_stored(formats[f].fmt) == FMT_INT8 ? 127.0f : 128.0f;
+                double want = (double)sign * K * top;
 
-                if (!cpu_isa_here(isas[i]))
+                if (!cpu_isa_here(isas[i]) || !is_dots(formats[f]))
                     continue;
                 for (int j = 0; j < N * K; j++)
-                    w[j] = formats[f].fmt == FMT_INT8 ? 127.0f : 128.0f;
+                    w[j] = top;
                 for (int j = 0; j < K; j++)
                     x[j] = (float)sign;
                 d = open_on(&device_cpu, isas[i]->name, 1);
@@ -256,7 +275,77 @@ static void integer_ends_do_not_saturate(void)
             }
 }
 
+/* bf16 times bf16: weights and activations of every size, subnormals among them, and sums that cancel. The
+ * tiles that the CPU has an instruction for must agree with those that it has none for. */
+static void bf16_products_agree_at_all_sizes(void)
+{
+    enum { M = 15, N = 40, K = 128 };
+    const struct wfmt f = { FMT_BF16_A16, 0 };
+    float *w = floats(N * K, 3, 1), *x = floats(M * K, 4, 1), y[M * N], first[M * N] = { 0 };
+    struct rng r;
+
+    rng_seed(&r, 5);
+    for (int i = 0; i < N * K; i++)
+        w[i] = ldexpf(w[i], (int)rng_below(&r, 180) - 140);
+    for (int i = 0; i < M * K; i++)
+        x[i] = ldexpf(x[i], (int)rng_below(&r, 180) - 140);
+    for (int i = 0; i < M; i++)                        /* a pair that cancels, exactly */
+        x[i * K + 3] = -x[i * K + 2];
+    for (int i = 0; i < N; i++)
+        w[i * K + 3] = w[i * K + 2];
+    for (int i = 0; i < N_ISA; i++) {
+        struct device d;
+        struct weight a;
+
+        if (!cpu_isa_here(isas[i]))
+            continue;
+        d = open_on(&device_cpu, isas[i]->name, 1);
+        a = load(&d, f, N, K, w);
+        dev_matmul(&d, i ? y : first, x, &a, M);
+        CU_ASSERT(i == 0 || same(y, first, M * N));
+        dev_weight_free(&d, &a);
+        dev_close(&d);
+    }
+    free(w), free(x);
+}
+
+/* With an outlier in an activation group, int8 activations lose what -a32 keeps: that is what it is for. */
+static void a32_is_more_accurate(void)
+{
+    enum { N = 32, K = 256 };
+    static const struct wfmt pair[3][2] = {
+        { { FMT_INT8, 0 }, { FMT_INT8_A32, 0 } }, { { FMT_INT4, 32 }, { FMT_INT4_A32, 32 } },
+        { { FMT_INT4Z, 32 }, { FMT_INT4Z_A32, 32 } }
+    };
+    float *w = floats(N * K, 3, 1), *x = floats(K, 4, 1), want[N], got[2][N];
+    struct device ref = open_on(&device_ref, NULL, 0), cpu = open_on(&device_cpu, NULL, 1);
+
+    for (int i = 0; i < K; i += 32)
+        x[i] = 100;
+    for (int p = 0; p < 3; p++) {
+        double off[2] = { 0, 0 };
+        struct weight a = load(&ref, pair[p][0], N, K, w), b;
+
+        dev_matmul(&ref, want, x, &a, 1);
+        for (int i = 0; i < 2; i++) {
+            b = load(&cpu, pair[p][i], N, K, w);
+            CU_ASSERT_EQUAL(b.bytes, a.bytes);
+            dev_matmul(&cpu, got[i], x, &b, 1);
+            for (int c = 0; c < N; c++)
+                off[i] += fabs((double)got[i][c] - want[c]);
+            dev_weight_free(&cpu, &b);
+        }
+        CU_ASSERT(off[0] > 1000 * off[1]);
+        dev_weight_free(&ref, &a);
+    }
+    dev_close(&ref);
+    dev_close(&cpu);
+    free(w), free(x);
+}
+
 static const struct test tests[] = {
+    { "bf16_products_agree_at_all_sizes", bf16_products_agree_at_all_sizes },
+    { "a32_is_more_accurate", a32_is_more_accurate },
     { "matmul_is_right", matmul_is_right },
     { "activations_round_to_nearest", activations_round_to_nearest },
     { "matmul_rows_are_alone", matmul_rows_are_alone },

@@ -6,6 +6,9 @@
  * computed alone, then chunks are merged in ascending order (online softmax: Milakov and Gimelshein
  * 2018, FlashAttention).
  *
+ * With int8 and fp8 the codes take the place of K and V in these sums; the scale of a position's K
+ * multiplies the finished score, that of its V the probability (after their sum was taken).
+ *
  * What must stay true: the operations for one query depend on positions only. Whether the query
  * is a decode, part of a chunk or of a whole prompt, how blocks lie in the pool, and how chunks
  * were shared among threads changes nothing: the bits are the same. */
@@ -18,7 +21,7 @@
 enum { TILES = ATTEND_CHUNK / KV_TILE };
 
 struct chunk {                             /* K and V of up to 128 positions of one KV head */
-    const uint16_t *tile[TILES];           /* K [hd][16], V [16][hd] each */
+    const uint8_t *tile[TILES];            /* K [hd][16], V [16][hd], scales each (cpu.h) */
     uint32_t n;                            /* positions */
 };
 
@@ -27,6 +30,7 @@ struct attend {
     const struct cpu_isa *isa;
     float *y; const float *qkv;
     const struct kv_pool *kv;
+    struct kv_layout lay;
     const struct batch *b;
     uint32_t layer, n_q, n_rep, hd;        /* n_rep: query heads that share a KV head */
     uint32_t ld;                           /* floats of a qkv row */
@@ -42,13 +46,13 @@ struct room {
     float *s;                              /* [rows, 128] scores, then probabilities */
     float *m, *l, *pm, *pl;                /* [rows] maximum and sum: so far, and of the chunk */
     float *k, *v;                          /* widened: [8][hd][16], [128][hd] */
-    uint16_t *gather;                      /* [8][2 * 16 * hd] */
+    uint8_t *gather;                       /* [8] tiles */
 };
 
 static size_t room_bytes(uint32_t rows, uint32_t hd)
 {
     return (size_t)rows * (3 * hd + ATTEND_CHUNK) * 4 + (size_t)(rows + 15) / 16 * 256 +
-           (size_t)ATTEND_CHUNK * hd * (2 * 4 + 2 * 2);
+           (size_t)ATTEND_CHUNK * (hd * (2 * 4 + 2 * 2) + 2 * 2);
 }
 
 static struct room room_cut(void *p, uint32_t rows, uint32_t hd)
@@ -66,29 +70,24 @@ static struct room room_cut(void *p, uint32_t rows, uint32_t hd)
     r.pl = r.pm + pad;
     r.k = r.pl + pad;
     r.v = r.k + (size_t)ATTEND_CHUNK * hd;
-    r.gather = (uint16_t *)(void *)(r.v + (size_t)ATTEND_CHUNK * hd);
+    r.gather = (uint8_t *)(r.v + (size_t)ATTEND_CHUNK * hd);
     return r;
 }
 
 /* One logical tile copied together, for blocks that do not lie on tile borders. */
-static const uint16_t *gather_tile(const struct attend *a, uint32_t seq, uint32_t head,
-                                   uint32_t pos, uint32_t n, uint16_t *out)
+static const uint8_t *gather_tile(const struct attend *a, uint32_t seq, uint32_t head,
+                                  uint32_t pos, uint32_t n, uint8_t *out)
 {
-    uint32_t hd = a->hd;
-
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t slot = batch_slot(a->b, seq, pos + i), in = slot % KV_TILE;
-        const uint16_t *t = kv_tile(a->kv, a->layer, head, slot);
+        uint32_t slot = batch_slot(a->b, seq, pos + i);
 
-        for (uint32_t d = 0; d < hd; d++)
-            out[d * KV_TILE + i] = t[d * KV_TILE + in];
-        memcpy(out + (size_t)(KV_TILE + i) * hd, t + (size_t)(KV_TILE + in) * hd, hd * sizeof *out);
+        kv_move(&a->lay, kv_tile(a->kv, a->layer, head, slot), slot % KV_TILE, out, i);
     }
     return out;
 }
 
 static struct chunk chunk_get(const struct attend *a, uint32_t seq, uint32_t head, uint32_t chunk,
-                              uint32_t end, uint16_t *scratch)
+                              uint32_t end, uint8_t *scratch)
 {
     const struct batch *b = a->b;
     uint32_t p0 = chunk * ATTEND_CHUNK, bt = b->block_tokens[seq];
@@ -101,52 +100,73 @@ static struct chunk chunk_get(const struct attend *a, uint32_t seq, uint32_t hea
         if (slot % KV_TILE == 0 && in_block >= n)
             k.tile[i] = kv_tile(a->kv, a->layer, head, slot);
         else
-            k.tile[i] = gather_tile(a, seq, head, p, n, scratch + (size_t)i * 2 * KV_TILE * a->hd);
+            k.tile[i] = gather_tile(a, seq, head, p, n, scratch + i * a->lay.tile_bytes);
     }
     return k;
 }
 
-/* s[r][p] = q[r] . k[p], straight from packed halves: for few rows. */
+/* Strip s of a float tile: a pool tile's K, from there or widened (b), and its scales. */
+static void take_k(const struct attend *a, struct ftile *t, uint32_t s, const uint8_t *tile,
+                   const void *b)
+{
+    t->b[s] = b;
+    t->scale[s] = tile_scales(&a->lay, tile);
+    t->post = elem_post(a->lay.el);
+}
+
+/* Probabilities of row r times the scales of V. */
+static void scale_row(const struct attend *a, const struct chunk *k, float *s)
+{
+    for (uint32_t i = 0; i * KV_TILE < k->n && a->lay.size == 1; i++)
+        a->isa->times_half(s + (size_t)i * KV_TILE, tile_scales(&a->lay, k->tile[i]) + KV_TILE,
+                           elem_post(a->lay.el));
+}
+
+/* s[r][p] = q[r] . k[p], straight from the pool: for few rows. The struct is filled once: clearing
+ * it for each tile would take a tenth of the time. */
 static void scores_few(const struct attend *a, const struct chunk *k, const struct room *r,
                        uint32_t row0, uint32_t mr)
 {
     uint32_t most = a->isa->ns_f[mr], n_tile = ceil_div_u32(k->n, KV_TILE);
+    struct ftile t = { .mr = mr, .k = a->hd, .ldx = a->hd, .ldb = LANES, .ldy = ATTEND_CHUNK,
+                       .x = r->q + (size_t)row0 * a->hd };
 
-    for (uint32_t i = 0, ns; i < n_tile; i += ns) {
-        struct ftile t = { .mr = mr, .k = a->hd, .ldx = a->hd, .ldb = LANES, .ldy = ATTEND_CHUNK,
-                           .x = r->q + (size_t)row0 * a->hd,
-                           .y = r->s + (size_t)row0 * ATTEND_CHUNK + (size_t)i * LANES };
-
+    for (uint32_t i = 0; i < n_tile; i += t.ns) {
         /* past the last tile a strip reads the last again: its scores are never looked at */
         t.ns = n_tile - i >= most ? most : a->isa->ns_min;
-        for (uint32_t s = 0; s < t.ns; s++)
-            t.b[s] = k->tile[min_u32(i + s, n_tile - 1)];
-        ns = t.ns;
-        t.n_col = ns * LANES;
-        a->isa->tile_f16(&t);
+        for (uint32_t s = 0; s < t.ns; s++) {
+            const uint8_t *tile = k->tile[min_u32(i + s, n_tile - 1)];
+
+            take_k(a, &t, s, tile, tile);
+        }
+        t.y = r->s + (size_t)row0 * ATTEND_CHUNK + (size_t)i * LANES;
+        t.n_col = t.ns * LANES;
+        a->isa->tile[a->lay.el](&t);
     }
 }
 
-/* part[r] = sum over p of s[r][p] * v[p], tile after tile, from packed halves. */
+/* part[r] = sum over p of s[r][p] * v[p], tile after tile, straight from the pool. */
 static void values_few(const struct attend *a, const struct chunk *k, const struct room *r,
                        uint32_t row0, uint32_t mr)
 {
     uint32_t most = a->isa->ns_f[mr], n_strip = a->hd / LANES;
+    struct ftile t = { .mr = mr, .ldx = ATTEND_CHUNK, .ldb = a->hd, .ldy = a->hd };
 
-    for (uint32_t d = 0, ns; d < n_strip; d += ns) {
-        ns = n_strip - d >= most ? most : a->isa->ns_min;
-        if (ns > n_strip - d)              /* odd strip left over: step back and do one twice */
-            d = n_strip - ns;
+    for (uint32_t d = 0; d < n_strip; d += t.ns) {
+        t.ns = n_strip - d >= most ? most : a->isa->ns_min;
+        if (t.ns > n_strip - d)            /* odd strip left over: step back and do one twice */
+            d = n_strip - t.ns;
+        t.n_col = t.ns * LANES;
+        t.y = r->part + (size_t)row0 * a->hd + (size_t)d * LANES;
         for (uint32_t i = 0; i * KV_TILE < k->n; i++) {
-            struct ftile t = { .mr = mr, .ns = ns, .k = min_u32(KV_TILE, k->n - i * KV_TILE),
-                               .x = r->s + (size_t)row0 * ATTEND_CHUNK + (size_t)i * KV_TILE,
-                               .y = r->part + (size_t)row0 * a->hd + (size_t)d * LANES,
-                               .ldx = ATTEND_CHUNK, .ldb = a->hd, .ldy = a->hd,
-                               .n_col = ns * LANES, .add = i > 0 };
+            const uint8_t *v = (const uint8_t *)tile_v(&a->lay, k->tile[i]) + (size_t)d * LANES * a->lay.size;
 
-            for (uint32_t s = 0; s < ns; s++)
-                t.b[s] = k->tile[i] + (size_t)KV_TILE * a->hd + (size_t)(d + s) * LANES;
-            a->isa->tile_f16(&t);
+            t.k = min_u32(KV_TILE, k->n - i * KV_TILE);
+            t.x = r->s + (size_t)row0 * ATTEND_CHUNK + (size_t)i * KV_TILE;
+            t.add = i > 0;
+            for (uint32_t s = 0; s < t.ns; s++)
+                t.b[s] = v + (size_t)s * LANES * a->lay.size;
+            a->isa->tile[a->lay.el](&t);
         }
     }
 }
@@ -159,8 +179,10 @@ static void few_chunk(const struct attend *a, const struct chunk *k, const struc
 
     for (uint32_t i = 0; i < a->n_rep; i += most)
         scores_few(a, k, r, i, min_u32(most, a->n_rep - i));
-    for (uint32_t i = 0; i < a->n_rep; i++)
+    for (uint32_t i = 0; i < a->n_rep; i++) {
         a->isa->softmax(r->s + (size_t)i * ATTEND_CHUNK, k->n, k->n, m + i, l + i);
+        scale_row(a, k, r->s + (size_t)i * ATTEND_CHUNK);
+    }
     for (uint32_t i = 0; i < a->n_rep; i += most)
         values_few(a, k, r, i, min_u32(most, a->n_rep - i));
 }
@@ -266,7 +288,7 @@ static void sweep(const struct cpu_isa *isa, struct ftile t, uint32_t r0, uint32
         t.mr = b - a;
         t.x = x + (size_t)a * t.ldx;
         t.y = y + (size_t)a * t.ldy;
-        isa->tile_f32(&t);
+        isa->tile[EL_F32](&t);
     }
 }
 
@@ -277,13 +299,16 @@ static void scores_many(const struct attend *a, const struct chunk *k, const str
     size_t tile = (size_t)a->hd * KV_TILE;
 
     for (uint32_t i = 0; i < n_tile; i++)
-        a->isa->widen_f16(r->k + i * tile, k->tile[i], tile);
+        a->isa->widen[a->lay.el](r->k + i * tile, k->tile[i], tile);
     for (uint32_t i = 0; i < n_tile; i += ns) {
         struct ftile t = { .ns = ns, .k = a->hd, .ldx = a->hd, .ldb = LANES, .ldy = ATTEND_CHUNK,
                            .n_col = ns * LANES };
 
-        for (uint32_t s = 0; s < ns; s++)  /* a strip past the last reads it again, unused */
-            t.b[s] = r->k + min_u32(i + s, n_tile - 1) * tile;
+        for (uint32_t s = 0; s < ns; s++) {    /* a strip past the last reads it again, unused */
+            uint32_t at = min_u32(i + s, n_tile - 1);
+
+            take_k(a, &t, s, k->tile[at], r->k + at * tile);
+        }
         sweep(a->isa, t, r0, rows, r->q, r->s + (size_t)i * LANES);
     }
 }
@@ -295,8 +320,8 @@ static void values_many(const struct attend *a, const struct chunk *k, const str
     size_t tile = (size_t)a->hd * KV_TILE;
 
     for (uint32_t i = 0; i * KV_TILE < k->n; i++)
-        a->isa->widen_f16(r->v + i * tile, k->tile[i] + tile,
-                          min_u32(KV_TILE, k->n - i * KV_TILE) * a->hd);
+        a->isa->widen[a->lay.el](r->v + i * tile, tile_v(&a->lay, k->tile[i]),
+                                 min_u32(KV_TILE, k->n - i * KV_TILE) * a->hd);
     for (uint32_t d = 0; d < n_strip; d += ns) {
         struct ftile t = { .ns = ns, .k = k->n, .ldx = ATTEND_CHUNK, .ldb = a->hd, .ldy = a->hd,
                            .n_col = ns * LANES };
@@ -319,9 +344,11 @@ static void many_chunk(const struct attend *a, const struct unit *u, uint32_t c,
     while (pos[first] < p0)
         first++;
     scores_many(a, &k, r, first * a->n_rep, rows);
-    for (uint32_t i = first * a->n_rep; i < rows; i++)
+    for (uint32_t i = first * a->n_rep; i < rows; i++) {
         a->isa->softmax(r->s + (size_t)i * ATTEND_CHUNK, min_u32(k.n, pos[i / a->n_rep] + 1 - p0),
                         k.n, r->pm + i, r->pl + i);
+        scale_row(a, &k, r->s + (size_t)i * ATTEND_CHUNK);
+    }
     values_many(a, &k, r, first * a->n_rep, rows);
     for (uint32_t i = first * a->n_rep; i < rows; i++)
         fold(a, r->acc + (size_t)i * a->hd, r->m + i, r->l + i, r->part + (size_t)i * a->hd,
@@ -377,7 +404,8 @@ void cpu_attend(struct cpu *c, float *y, const float *qkv, const struct kv_pool 
     uint32_t hd = kv->head_dim, n_rep = n_q / kv->n_head, n_unit;
     uint32_t rows = is_prefill ? QUERY_TILE * n_rep : n_rep;
     struct attend a = { .c = c, .isa = c->isa, .y = y, .qkv = qkv, .kv = kv, .b = b, .layer = layer,
-                        .n_q = n_q, .n_rep = n_rep, .hd = hd, .ld = (n_q + 2 * kv->n_head) * hd,
+                        .lay = kv_layout(kv), .n_q = n_q, .n_rep = n_rep, .hd = hd,
+                        .ld = (n_q + 2 * kv->n_head) * hd,
                         .part_size = (size_t)(n_rep * (hd + 2) + 15) / 16 * 16,
                         .q_scale = 1.0f / sqrtf((float)hd) };
     bool split;

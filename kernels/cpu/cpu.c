@@ -8,7 +8,7 @@
 
 static const struct cpu_isa *const levels[] = {
 #ifdef SERVELAB_X86
-    &cpu_isa_avx512, &cpu_isa_avx2,
+    &cpu_isa_avx512bf16, &cpu_isa_avx512, &cpu_isa_avx2,
 #endif
     &cpu_isa_scalar
 };
@@ -18,6 +18,8 @@ bool cpu_isa_here(const struct cpu_isa *isa)
 {
 #ifdef SERVELAB_X86
     __builtin_cpu_init();
+    if (isa == &cpu_isa_avx512bf16)
+        return cpu_isa_here(&cpu_isa_avx512) && __builtin_cpu_supports("avx512bf16") && cpu_dp_is_chain();
     if (isa == &cpu_isa_avx512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

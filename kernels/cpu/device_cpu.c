@@ -31,7 +31,8 @@ static int cores(void)
 
 static const char *unit_of(const struct cpu_isa *isa)
 {
-    return isa == &cpu_isa_avx512 ? "avx512 (vnni)" : isa->name;
+    return isa == &cpu_isa_avx512bf16 ? "avx512 (vnni, bf16)" : isa == &cpu_isa_avx512 ? "avx512 (vnni)"
+                                                                                      : isa->name;
 }
 
 static int cpu_open(struct device *d, const struct device_conf *conf, struct err *e)
@@ -262,24 +263,17 @@ static void prepare_row(const struct rows *r, float *row, const float *cs)
 static void rope_rows(void *arg, int thread, uint32_t i0, uint32_t i1)
 {
     const struct rows *r = arg;
-    const struct cpu_isa *isa = r->c->isa;
+    const struct kv_layout l = kv_layout(r->kv);
     uint32_t hd = r->kv->head_dim, n_kv = r->kv->n_head, n_q = r->rope->n_q;
-    uint16_t *half = cpu_mine(r->c, thread);           /* [2, hd]: K and V of one head */
 
     for (uint32_t i = i0; i < i1; i++) {
         float *row = r->x + (size_t)i * (n_q + 2 * n_kv) * hd, *k = row + (size_t)n_q * hd;
-        uint32_t in = r->b->slot[i] % KV_TILE;
+        uint32_t slot = r->b->slot[i];
 
         prepare_row(r, row, r->c->rope + (size_t)r->b->pos[i] * hd);
-        for (uint32_t h = 0; h < n_kv; h++) {
-            uint16_t *t = kv_tile(r->kv, r->layer, h, r->b->slot[i]);
-
-            isa->narrow(half, k + (size_t)h * hd, hd);
-            isa->narrow(half + hd, k + (size_t)(n_kv + h) * hd, hd);
-            for (uint32_t j = 0; j < hd; j++)
-                t[j * KV_TILE + in] = half[j];
-            memcpy(t + (size_t)(KV_TILE + in) * hd, half + hd, hd * sizeof *t);
-        }
+        for (uint32_t h = 0; h < n_kv; h++)
+            kv_store(r->c->isa, &l, kv_tile(r->kv, r->layer, h, slot), slot % KV_TILE, k + (size_t)h * hd,
+                     k + (size_t)(n_kv + h) * hd, cpu_mine(r->c, thread));
     }
 }
 
@@ -360,38 +354,13 @@ static void cpu_pick(struct device *d, uint32_t *tok, const void *logits, uint32
     over_rows(&r, n_row, (uint64_t)n_row * vocab, pick_rows);
 }
 
-/* Units are layers. K of a token is a column of its tile, V a row. */
-static void copy_slots(const struct kv_pool *kv, const struct kv_pool *kv_to, uint32_t layer,
-                       uint32_t src, uint32_t dst, uint32_t n)
-{
-    uint32_t hd = kv->head_dim, whole;
-
-    for (uint32_t h = 0; h < kv->n_head; h++) {
-        for (uint32_t i = 0; i < n; i += whole ? KV_TILE : 1) {
-            uint32_t a = (src + i) % KV_TILE, b = (dst + i) % KV_TILE;
-            const uint16_t *from = kv_tile(kv, layer, h, src + i);
-            uint16_t *to = kv_tile(kv_to, layer, h, dst + i);
-
-            whole = a == 0 && b == 0 && n - i >= KV_TILE;
-            if (whole) {
-                memcpy(to, from, (size_t)2 * KV_TILE * hd * sizeof *to);
-                continue;
-            }
-            for (uint32_t j = 0; j < hd; j++)
-                to[j * KV_TILE + b] = from[j * KV_TILE + a];
-            memcpy(to + (size_t)(KV_TILE + b) * hd, from + (size_t)(KV_TILE + a) * hd,
-                   hd * sizeof *to);
-        }
-    }
-}
-
 static void cpu_copy(struct device *d, struct kv_pool *kv, const uint32_t *src, const uint32_t *dst,
                      const uint32_t *n_tok, uint32_t n)
 {
     (void)d;
     for (uint32_t layer = 0; layer < kv->n_layer; layer++)
         for (uint32_t i = 0; i < n; i++)
-            copy_slots(kv, kv, layer, src[i], dst[i], n_tok[i]);
+            kv_copy(kv, kv, layer, src[i], dst[i], n_tok[i]);
 }
 
 static void cpu_swap(struct device *d, const struct kv_pool *from, struct kv_pool *to,
@@ -400,7 +369,7 @@ static void cpu_swap(struct device *d, const struct kv_pool *from, struct kv_poo
     (void)d;
     for (uint32_t layer = 0; layer < from->n_layer; layer++)
         for (uint32_t i = 0; i < n; i++)
-            copy_slots(from, to, layer, src[i], dst[i], n_tok[i]);
+            kv_copy(from, to, layer, src[i], dst[i], n_tok[i]);
 }
 
 static int cpu_probe(char *line, size_t n)
@@ -415,8 +384,8 @@ const struct device_ops device_cpu = {
     .abi = DEVICE_ABI, .name = "cpu",
     .about = "real arithmetic in AVX2 or AVX-512, same bits in both",
     .computes = true, .act_bytes = sizeof(float),
-    .weight_fmts = FMT_BIT(FMT_F32) | FMT_BIT(FMT_F16) | FMT_BIT(FMT_INT8) | FMT_BIT(FMT_INT4),
-    .kv_fmts = FMT_BIT(FMT_F16),
+    .weight_fmts = FMT_BIT(FMT_N) - 1,
+    .kv_fmts = FMT_BIT(FMT_F16) | FMT_BIT(FMT_FP8) | FMT_BIT(FMT_INT8),
     .open = cpu_open, .close = cpu_close, .now = cpu_now, .idle = cpu_idle,
     .alloc = cpu_get_memory, .release = cpu_release, .weight = cpu_weight,
     .weight_free = cpu_weight_free, .put = cpu_put, .get = cpu_get, .end = cpu_end,

@@ -1,5 +1,5 @@
 /* rows.h - everything that is not a matrix product, for one instruction set: exp, softmax, norm,
- * RoPE, SwiGLU, quantisation of activations, widening of weights. Included after its vec_*.h.
+ * RoPE, SwiGLU, encoding of activations, K and V, widening of weights. Included after its vec_*.h.
  *
  * What must stay true: sums go by lane (index mod 16), then lanes are added as a fixed tree; no
  * step depends on the width of a register. So all instruction sets give the same bits. */
@@ -135,30 +135,47 @@ static void rope(float *x, const float *cs, uint32_t half)
     }
 }
 
-static void narrow(uint16_t *out, const float *x, size_t n)
+static void times_half(float *x, const uint16_t *h, float post)
 {
-    size_t i = 0;
-
-    for (; i + LANES <= n; i += LANES)
-        vf_store_half(out + i, vf_load(x + i));
-    for (; i < n; i++)
-        out[i] = f16_from_f32(x[i]);
+    vf_store(x, vf_mul(vf_load(x), vf_mul(vf_load_half(h), vf_set1(post))));
 }
 
-static void widen_f16(float *out, const uint16_t *in, size_t n)
+static void widen_f16(float *out, const void *in, size_t n)
 {
     for (size_t i = 0; i < n; i += LANES)
-        vf_store(out + i, vf_load_half(in + i));
+        vf_store(out + i, load_elem(in, i, EL_F16));
+}
+static void widen_fp8(float *out, const void *in, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES)
+        vf_store(out + i, load_elem(in, i, EL_FP8));
+}
+static void widen_int8(float *out, const void *in, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES)
+        vf_store(out + i, load_elem(in, i, EL_INT8));
+}
+static void widen_bf16(float *out, const void *in, size_t n)
+{
+    const uint8_t *p = in;
+
+    for (size_t i = 0; i < n; i += 2 * PANEL, p += 4 * PANEL)
+        UNROLL for (int s = 0; s < 2; s++) {
+            vi w = vi_load(p + s * 64);
+
+            vf_store(out + i + (size_t)s * LANES, pair_high(w));
+            vf_store(out + i + PANEL + (size_t)s * LANES, pair_low(w));
+        }
 }
 
 static void widen_q4(uint8_t *out, float *scale_out, const uint8_t *panel, uint32_t k,
-                     uint32_t group)
+                     uint32_t group, uint32_t n_scale)
 {
     for (uint32_t k0 = 0; k0 < k; k0 += 8) {
         if (k0 % group == 0) {
-            widen_f16(scale_out, (const uint16_t *)(const void *)panel, PANEL);
-            scale_out += PANEL;
-            panel += PANEL * 2;
+            widen_f16(scale_out, panel, (size_t)n_scale * PANEL);
+            scale_out += n_scale * PANEL;
+            panel += (size_t)n_scale * PANEL * 2;
         }
         for (int s = 0; s < 2; s++) {
             vi w = vi_load(panel + s * 64);
@@ -171,15 +188,41 @@ static void widen_q4(uint8_t *out, float *scale_out, const uint8_t *panel, uint3
     }
 }
 
-/* One group; n is a multiple of 16. A group with NaN or Inf gets scale NaN: its outputs become
- * NaN. */
-static void quantise_group(int8_t *q, float *s, int32_t *fix, const float *x, uint32_t n,
-                           int32_t offset)
+/* Nearest bf16 with ties to even, as a float. Inf becomes NaN as NaN stays one: both are bad values. */
+INLINE vf nearest_bf16(vf x)
 {
-    vf top = vf_set1(0), bad = vf_set1(0), inv;
-    vi sum = vi_set1(0);
-    float most;
-    bool finite;
+    vi u = vi_bits(x), odd = vi_and(vi_srl(u, 16), vi_set1(1));
+    vi r = vi_and(vi_add(u, vi_add(odd, vi_set1(0x7fff))), vi_set1((int32_t)0xffff0000u));
+
+    r = vi_less(vf_abs(x), vf_set1(BF16_LEAST), vi_set1(0), r);
+    return vf_fma(x, vf_set1(0), vf_bits(r));
+}
+
+static void round_bf16(float *out, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES)
+        vf_store(out + i, nearest_bf16(vf_load(x + i)));
+}
+
+/* Code of E4M3 for |x| <= 448, sign in front: fp8_from_f32 in integers. Below 2^-6, adding 2^14 rounds to
+ * steps of 2^-9; above, half a step is added to the bits and the exponents' difference of 120 taken off. */
+INLINE vi fp8_code(vf x)
+{
+    vf a = vf_min(vf_abs(x), vf_set1(448));
+    vi u = vi_bits(a), odd = vi_and(vi_srl(u, 20), vi_set1(1));
+    vi high = vi_add(vi_srl(vi_add(u, vi_add(odd, vi_set1(0x7ffff))), 20), vi_set1(-120 * 8));
+    vi low = vi_add(vi_bits(vf_add(a, vf_set1(0x1p14f))), vi_set1(-0x46800000));
+    vi sign = vi_and(vi_sra(vi_bits(x), 31), vi_set1(-128));
+
+    return vi_add(vi_less(a, vf_set1(0x1p-6f), low, high), sign);
+}
+
+INLINE vi int8_code(vf x) { return vi_round(vf_max(vf_min(x, vf_set1(127)), vf_set1(-127))); }
+
+/* Largest |x|; NaN when one of them is NaN or Inf. n: multiple of 16. */
+INLINE float largest(const float *x, uint32_t n)
+{
+    vf top = vf_set1(0), bad = vf_set1(0);
 
     for (uint32_t i = 0; i < n; i += LANES) {
         vf a = vf_load(x + i);
@@ -187,12 +230,46 @@ static void quantise_group(int8_t *q, float *s, int32_t *fix, const float *x, ui
         top = vf_max(top, vf_abs(a));
         bad = vf_fma(a, vf_set1(0), bad);              /* NaN once any input is NaN or Inf */
     }
-    most = vf_top(top);
-    finite = vf_sum(bad) == 0;
-    *fix = 0;
-    if (!finite || most < 1e-30f) {                    /* 127 / most would overflow */
+    return vf_sum(bad) == 0 ? vf_top(top) : NAN;
+}
+
+static void encode(enum elem el, void *out, uint16_t *scale_out, const float *x, uint32_t n)
+{
+    int8_t *q = out;
+    float most, s;
+
+    if (el == EL_F16) {
+        for (uint32_t i = 0; i < n; i += LANES)
+            vf_store_half((uint16_t *)out + i, vf_load(x + i));
+        return;
+    }
+    most = largest(x, n) / (el == EL_FP8 ? 448.0f : 127.0f);
+    *scale_out = most != most ? 0x7e00 : f16_from_f32(most > 65504 ? 65504 : most);
+    s = f32_from_f16(*scale_out);
+    if (!(s > 0)) {                                    /* all zero or so small, or bad: the scale says which */
         memset(q, 0, n);
-        *s = finite ? 0 : NAN;
+        return;
+    }
+    for (uint32_t i = 0; i < n; i += LANES) {
+        vf a = vf_div(vf_load(x + i), vf_set1(s));
+
+        vi_store8(q + i, el == EL_FP8 ? fp8_code(a) : int8_code(a));
+    }
+}
+
+/* One group; n is a multiple of 16. A group with NaN or Inf gets scale NaN: its outputs become
+ * NaN. */
+static void quantise_group(int8_t *q, float *s, int32_t *fix, const float *x, uint32_t n,
+                           int32_t offset)
+{
+    vi sum = vi_set1(0);
+    float most = largest(x, n);
+    vf inv;
+
+    *fix = 0;
+    if (!(most >= 1e-30f)) {                           /* 127 / most would overflow */
+        memset(q, 0, n);
+        *s = most != most ? NAN : 0;
         return;
     }
     *s = most / 127.0f;
@@ -284,8 +361,11 @@ static double roof_read(const void *p, size_t n)
 }
 
 #define ROWS_TABLE                                                                        \
-    .widen_f16 = widen_f16, .widen_q4 = widen_q4, .quantise = quantise, .narrow = narrow, \
-    .scale = scale, .norm = norm, .swiglu = swiglu, .rope = rope, .softmax = softmax,     \
+    .widen = { [EL_F16] = widen_f16, [EL_FP8] = widen_fp8, [EL_INT8] = widen_int8,        \
+               [EL_BF16] = widen_bf16 },                                                  \
+    .widen_q4 = widen_q4, .quantise = quantise, .encode = encode,                         \
+    .round_bf16 = round_bf16, .times_half = times_half, .scale = scale,                   \
+    .norm = norm, .swiglu = swiglu, .rope = rope, .softmax = softmax,     \
     .merge = merge, .argmax = argmax, .roof_fma = roof_fma, .roof_dot = roof_dot,         \
     .roof_read = roof_read
 

@@ -25,31 +25,35 @@ INLINE void put_strip(float *y, vf a, uint32_t n_col, uint32_t col)
         vf_store_part(y + col, a, n_col - col);
 }
 
-INLINE vf strip_at(const struct ftile *t, int s, size_t at, bool half)
+INLINE vf load_elem(const void *p, size_t at, const enum elem el)
 {
-    return half ? vf_load_half((const uint16_t *)t->b[s] + at)
-                : vf_load((const float *)t->b[s] + at);
+    switch (el) {
+    case EL_F16: return vf_load_half((const uint16_t *)p + at);
+    case EL_FP8: return vf_load_fp8((const uint8_t *)p + at);
+    case EL_INT8: return vf_load_s8((const uint8_t *)p + at);
+    default: return vf_load((const float *)p + at);
+    }
 }
 
-INLINE void tile_float(const struct ftile *t, const int mr, const int ns, const bool half)
-{
-    const size_t ldx = t->ldx, ldb = t->ldb;
-    const float *x = t->x;
-    vf acc[MR_MAX * 2];                    /* [mr, ns] */
+/* The two inputs of a pair of bf16, as floats: k stands in the high half, k + 1 in the low one. */
+INLINE vf pair_high(vi w) { return vf_bits(vi_and(w, vi_set1((int32_t)0xffff0000u))); }
+INLINE vf pair_low(vi w) { return vf_bits(vi_sll(w, 16)); }
 
+INLINE void ftile_start(const struct ftile *t, vf *acc, const int mr, const int ns)
+{
     UNROLL for (int r = 0; r < mr; r++)
         UNROLL for (int s = 0; s < ns; s++)
             acc[r * ns + s] = t->add ? vf_load(t->y + (size_t)r * t->ldy + s * LANES) : vf_set1(0);
-    for (uint32_t k = 0; k < t->k; k++, x++) {
-        vf w[NS_MAX];
+}
 
-        UNROLL for (int s = 0; s < ns; s++)
-            w[s] = strip_at(t, s, k * ldb, half);
-        UNROLL for (int r = 0; r < mr; r++) {
-            vf one = vf_set1(x[(size_t)r * ldx]);
+INLINE void ftile_end(const struct ftile *t, vf *acc, const int mr, const int ns)
+{
+    if (t->scale[0]) {
+        UNROLL for (int s = 0; s < ns; s++) {
+            vf f = vf_mul(vf_load_half(t->scale[s]), vf_set1(t->post));
 
-            UNROLL for (int s = 0; s < ns; s++)
-                acc[r * ns + s] = vf_fma(one, w[s], acc[r * ns + s]);
+            UNROLL for (int r = 0; r < mr; r++)
+                acc[r * ns + s] = vf_mul(acc[r * ns + s], f);
         }
     }
     UNROLL for (int r = 0; r < mr; r++)
@@ -57,7 +61,51 @@ INLINE void tile_float(const struct ftile *t, const int mr, const int ns, const 
             put_strip(t->y + (size_t)r * t->ldy, acc[r * ns + s], t->n_col, (uint32_t)s * LANES);
 }
 
-/* The instances: `CASE(mr, ns)` for each pair that the instruction set's table offers. */
-#define FTILE_CASE(mr, ns) case (mr) * 16 + (ns): tile_float(t, mr, ns, HALF); return;
+INLINE void tile_float(const struct ftile *t, const int mr, const int ns, const enum elem el)
+{
+    const size_t ldx = t->ldx, ldb = t->ldb;
+    const float *x = t->x;
+    vf acc[MR_MAX * 2];                    /* [mr, ns] */
+
+    ftile_start(t, acc, mr, ns);
+    for (uint32_t k = 0; k < t->k; k++, x++) {
+        vf w[NS_MAX];
+
+        UNROLL for (int s = 0; s < ns; s++)
+            w[s] = load_elem(t->b[s], k * ldb, el);
+        UNROLL for (int r = 0; r < mr; r++) {
+            vf one = vf_set1(x[(size_t)r * ldx]);
+
+            UNROLL for (int s = 0; s < ns; s++)
+                acc[r * ns + s] = vf_fma(one, w[s], acc[r * ns + s]);
+        }
+    }
+    ftile_end(t, acc, mr, ns);
+}
+
+/* The same chain over pairs of bf16; k is even. */
+INLINE void tile_pairs(const struct ftile *t, const int mr, const int ns)
+{
+    const size_t ldx = t->ldx, ldb = t->ldb * 4;
+    const float *x = t->x;
+    vf acc[MR_MAX * 2];
+
+    ftile_start(t, acc, mr, ns);
+    for (uint32_t k = 0; k < t->k; k += 2, x += 2) {
+        vi w[NS_MAX];
+
+        UNROLL for (int s = 0; s < ns; s++)
+            w[s] = vi_load((const uint8_t *)t->b[s] + k / 2 * ldb);
+        for (int half = 0; half < 2; half++) {
+            UNROLL for (int r = 0; r < mr; r++) {
+                vf one = vf_set1(x[(size_t)r * ldx + (size_t)half]);
+
+                UNROLL for (int s = 0; s < ns; s++)
+                    acc[r * ns + s] = vf_fma(one, half ? pair_low(w[s]) : pair_high(w[s]), acc[r * ns + s]);
+            }
+        }
+    }
+    ftile_end(t, acc, mr, ns);
+}
 
 #endif

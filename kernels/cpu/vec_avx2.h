@@ -44,6 +44,21 @@ VEC void vf_store_half(uint16_t *p, vf x)
     _mm_storeu_si128(h, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128(h + 1, _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
 }
+VEC vf vf_load_s8(const void *p)
+{
+    __m128i q = _mm_loadu_si128((const __m128i *)p);
+
+    return (vf){ _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)),
+                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(q, 8))) };
+}
+VEC vf vf_load_fp8(const void *p)
+{
+    __m256i h = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
+
+    h = _mm256_and_si256(_mm256_slli_epi16(h, 7), _mm256_set1_epi16((short)0xbfff));
+    return (vf){ _mm256_cvtph_ps(_mm256_castsi256_si128(h)),
+                 _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1)) };
+}
 VEC vf vf_set1(float x) { return (vf){ _mm256_set1_ps(x), _mm256_set1_ps(x) }; }
 VEC vf vf_add(vf x, vf y) { return (vf){ _mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b) }; }
 VEC vf vf_sub(vf x, vf y) { return (vf){ _mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b) }; }
@@ -98,6 +113,20 @@ VEC void vi_store(uint8_t *p, vi x)
 {
     _mm256_storeu_si256((__m256i *)(void *)p, x.a);
     _mm256_storeu_si256((__m256i *)(void *)p + 1, x.b);
+}
+VEC vi vi_and(vi x, vi y) { return (vi){ _mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b) }; }
+VEC vi vi_sll(vi x, int n) { return (vi){ _mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n) }; }
+VEC vi vi_srl(vi x, int n) { return (vi){ _mm256_srli_epi32(x.a, n), _mm256_srli_epi32(x.b, n) }; }
+VEC vi vi_sra(vi x, int n) { return (vi){ _mm256_srai_epi32(x.a, n), _mm256_srai_epi32(x.b, n) }; }
+VEC vi vi_bits(vf x) { return (vi){ _mm256_castps_si256(x.a), _mm256_castps_si256(x.b) }; }
+VEC vf vf_bits(vi x) { return (vf){ _mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b) }; }
+VEC __m256i less_half(__m256 a, __m256 b, __m256i x, __m256i y)
+{
+    return _mm256_blendv_epi8(y, x, _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_LT_OQ)));
+}
+VEC vi vi_less(vf a, vf b, vi x, vi y)
+{
+    return (vi){ less_half(a.a, b.a, x.a, y.a), less_half(a.b, b.b, x.b, y.b) };
 }
 VEC vi vi_opaque(vi x) { __asm__ volatile("" : "+x"(x.a), "+x"(x.b)); return x; }
 VEC int32_t vi_sum(vi x)

@@ -29,6 +29,16 @@ VEC void vf_store_half(uint16_t *p, vf a)
 {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
 }
+VEC vf vf_load_s8(const void *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+VEC vf vf_load_fp8(const void *p)
+{
+    __m256i h = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
+
+    return _mm512_cvtph_ps(_mm256_and_si256(_mm256_slli_epi16(h, 7), _mm256_set1_epi16((short)0xbfff)));
+}
 VEC vf vf_set1(float x) { return _mm512_set1_ps(x); }
 VEC vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 VEC vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
@@ -71,6 +81,16 @@ VEC vi vi_round(vf a) { return _mm512_cvtps_epi32(a); }
 VEC vf vf_of(vi a) { return _mm512_cvtepi32_ps(a); }
 VEC vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
 VEC vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+VEC vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
+VEC vi vi_sll(vi a, int n) { return _mm512_slli_epi32(a, (unsigned)n); }
+VEC vi vi_srl(vi a, int n) { return _mm512_srli_epi32(a, (unsigned)n); }
+VEC vi vi_sra(vi a, int n) { return _mm512_srai_epi32(a, (unsigned)n); }
+VEC vi vi_bits(vf a) { return _mm512_castps_si512(a); }
+VEC vf vf_bits(vi a) { return _mm512_castsi512_ps(a); }
+VEC vi vi_less(vf a, vf b, vi x, vi y)
+{
+    return _mm512_mask_blend_epi32(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+}
 VEC vi vi_opaque(vi a) { __asm__ volatile("" : "+v"(a)); return a; }
 VEC int32_t vi_sum(vi a) { return _mm512_reduce_add_epi32(a); }
 VEC void vi_store8(int8_t *p, vi a)
@@ -90,7 +110,13 @@ VEC vx4 vx4_load(const int8_t *p)
     memcpy(&four, p, 4);
     return _mm512_set1_epi32(four);
 }
-VEC vi vi_dot15(vi acc, vi w, vx4 x) { return _mm512_dpbusd_epi32(acc, w, x); }
-VEC vi vi_dot255(vi acc, vi w, vx4 x) { return _mm512_dpbusd_epi32(acc, w, x); }
+/* Not the intrinsic: in loops gcc 12 copies the accumulator before and after each one, which makes
+ * half of all instructions of a 7 x 2 tile copies and lets its totals spill. */
+VEC vi vi_dot15(vi acc, vi w, vx4 x)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(w), "v"(x));
+    return acc;
+}
+VEC vi vi_dot255(vi acc, vi w, vx4 x) { return vi_dot15(acc, w, x); }
 
 #endif

@@ -30,6 +30,16 @@ VEC vf vf_load_part(const float *p, uint32_t n)        /* lanes n.. are 0; n < 1
 VEC void vf_store_part(float *p, vf a, uint32_t n) { memcpy(p, &a, n * sizeof *p); }
 VEC vf vf_load_half(const uint16_t *p) { vf r; EACH r.l[i] = f32_from_f16(p[i]); return r; }
 VEC void vf_store_half(uint16_t *p, vf a) { EACH p[i] = f16_from_f32(a.l[i]); }
+VEC vf vf_load_s8(const void *p) { const int8_t *q = p; vf r; EACH r.l[i] = q[i]; return r; }
+/* Codes of fp8 as halves of the same bits, one place down: 2^-8 of their value, exactly. */
+VEC vf vf_load_fp8(const void *p)
+{
+    const int8_t *q = p;
+    vf r;
+
+    EACH r.l[i] = f32_from_f16((uint16_t)((uint32_t)q[i] << 7 & 0xbfff));
+    return r;
+}
 VEC vf vf_set1(float x) { vf r; EACH r.l[i] = x; return r; }
 VEC vf vf_add(vf a, vf b) { EACH a.l[i] += b.l[i]; return a; }
 VEC vf vf_sub(vf a, vf b) { EACH a.l[i] -= b.l[i]; return a; }
@@ -67,6 +77,14 @@ VEC vi vi_round(vf a) { vi r; EACH r.l[i] = (int32_t)rintf(a.l[i]); return r; }
 VEC vf vf_of(vi a) { vf r; EACH r.l[i] = (float)a.l[i]; return r; }
 VEC vi vi_set1(int32_t x) { vi r; EACH r.l[i] = x; return r; }
 VEC vi vi_add(vi a, vi b) { EACH a.l[i] += b.l[i]; return a; }
+VEC vi vi_and(vi a, vi b) { EACH a.l[i] &= b.l[i]; return a; }
+VEC vi vi_sll(vi a, int n) { EACH a.l[i] = (int32_t)((uint32_t)a.l[i] << n); return a; }
+VEC vi vi_srl(vi a, int n) { EACH a.l[i] = (int32_t)((uint32_t)a.l[i] >> n); return a; }
+VEC vi vi_sra(vi a, int n) { EACH a.l[i] = a.l[i] >> n; return a; }
+VEC vi vi_bits(vf a) { vi r; memcpy(&r, &a, sizeof r); return r; }      /* the same bits */
+VEC vf vf_bits(vi a) { vf r; memcpy(&r, &a, sizeof r); return r; }
+/* a < b ? x : y; NaN is not less */
+VEC vi vi_less(vf a, vf b, vi x, vi y) { EACH x.l[i] = a.l[i] < b.l[i] ? x.l[i] : y.l[i]; return x; }
 VEC vi vi_opaque(vi a) { return a; } /* the compiler knows nothing of it: loops keep their work */
 VEC int32_t vi_sum(vi a) { int32_t s = 0; EACH s += a.l[i]; return s; }
 VEC void vi_store8(int8_t *p, vi a) { EACH p[i] = (int8_t)a.l[i]; }

@@ -1,20 +1,25 @@
-/* int8.c - all weights as int8, one scale per output channel (W8); cpu multiplies by int8 activations (W8A8). */
+/* int8.c - all weights as int8, one scale per output channel (W8).
+ *
+ * act=device: cpu multiplies by activations that it quantises to int8 (W8A8), a GPU by F16 ones.
+ * act=f32: weights are decoded and multiplied by F32 activations (W8A32): slow, it tells the error of
+ * the weights from that of the activations. */
 #include "strategies/strategy.h"
 
 static const struct knob knobs[] = {
+    { "act", "device|f32", 0, 0, 0, "what weights are multiplied by" },
     PREC_KV_KNOB,
     { 0 },
 };
 
 static struct wfmt pick(const struct prec *p, enum role role, uint32_t layer, uint32_t n_layer)
 {
-    (void)p;
     (void)role;
     (void)layer;
     (void)n_layer;
-    return (struct wfmt){ FMT_INT8, 0 };
+    return (struct wfmt){ params_int(&p->params, "act") ? FMT_INT8_A32 : FMT_INT8, 0 };
 }
 
 const struct prec_ops prec_int8 = {
-    .name = "int8", .about = "weights in int8, one scale per output channel, round to nearest", .knobs = knobs, .pick = pick,
+    .name = "int8", .about = "weights in int8, one scale per output channel, round to nearest",
+    .knobs = knobs, .pick = pick,
 };
