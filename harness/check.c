@@ -2,9 +2,39 @@
 
 #include <string.h>
 
-static int owned_once(const struct kv *kv, const struct request *r, uint32_t i, uint32_t *owner,
-                      uint32_t n_slot, uint64_t *held, struct err *e)
+/* Slots are looked at in units of `grain`: what divides every block's start and size. */
+static uint32_t common(uint32_t a, uint32_t b)
 {
+    while (b) {
+        uint32_t rest = a % b;
+
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+static uint32_t grain_of(uint32_t grain, const struct request *r)
+{
+    if (!r->n_block)
+        return grain;
+    grain = common(grain, r->block_tokens);
+    for (uint32_t b = 0; b < r->n_block && grain > 1; b++)
+        grain = common(grain, r->block[b]);
+    return grain;
+}
+
+static void clear(struct checker *c, uint32_t grain)
+{
+    c->grain = grain ? grain : 1;
+    memset(c->owner, 0, (c->n_slot / c->grain + 1) * sizeof *c->owner);
+}
+
+static int owned_once(struct checker *c, const struct kv *kv, const struct request *r, uint32_t i,
+                      uint64_t *held, struct err *e)
+{
+    uint32_t *owner = c->owner, n_slot = c->n_slot;
+
     if (r->n_kv > req_room(r))
         return err_set(e, EXIT_RUN_FAILED,
                        "memory manager %s: request %u has %u tokens in room for "
@@ -16,30 +46,34 @@ static int owned_once(const struct kv *kv, const struct request *r, uint32_t i, 
                            "memory manager %s: request %u: block %u lies outside "
                            "the pool",
                            kv->ops->name, r->id, b);
-        for (uint32_t t = 0; t < r->block_tokens; t++) {
-            uint32_t slot = r->block[b] + t;
+        for (uint32_t t = 0; t < r->block_tokens; t += c->grain) {
+            uint32_t slot = r->block[b] + t, *o = &owner[slot / c->grain];
 
-            for (uint32_t b2 = 0; b2 < b && owner[slot] == i + 1; b2++)
-                if (slot >= r->block[b2] && slot < r->block[b2] + r->block_tokens)
-                    return err_set(e, EXIT_RUN_FAILED, "memory manager %s: KV slot %u stands twice "
-                                   "in the table of request %u", kv->ops->name, slot, r->id);
-            *held += !owner[slot];             /* shared slots count once */
-            owner[slot] = i + 1;
+            if (*o == i + 1)
+                return err_set(e, EXIT_RUN_FAILED, "memory manager %s: KV slot %u stands twice "
+                               "in the table of request %u", kv->ops->name, slot, r->id);
+            *held += *o ? 0 : c->grain;        /* shared slots count once */
+            *o = i + 1;
         }
     }
     return 0;
 }
 
-bool checker_room(struct checker *c, uint32_t n_slot, uint32_t max_len, struct arena *a)
+bool checker_room(struct checker *c, uint32_t n_slot, uint32_t max_len, uint32_t poison,
+                  struct arena *a)
 {
-    *c = (struct checker){ .owner = ARENA_NEW(a, uint32_t, n_slot), .n_slot = n_slot,
-                           .max_len = max_len };
+    *c = (struct checker){ .owner = ARENA_NEW(a, uint32_t, n_slot + 1), .n_slot = n_slot,
+                           .max_len = max_len, .poison = poison };
     return c->owner != NULL;
 }
 
-static int legal(const struct checker *c, const struct kv *kv, const struct request *r,
-                 struct err *e)
+static int legal(const struct checker *c, const struct sched *s, const struct kv *kv,
+                 const struct request *r, struct err *e)
 {
+    if (!s->ops->oracle && r->oracle_n_out != c->poison)
+        return err_set(e, EXIT_RUN_FAILED,
+                       "request %u: scheduler %s is no oracle and could read its output length",
+                       r->id, s->ops->name);
     if (req_known(r) > c->max_len || r->n_kv >= req_known(r))
         return err_set(e, EXIT_RUN_FAILED,
                        "request %u: %u tokens are known (at most %u are legal), %u "
@@ -88,15 +122,17 @@ int check_step(struct checker *c, const struct sched *s, const struct kv *kv,
 {
     struct kv_count n = kv->ops->count(kv);
     uint64_t held = 0, known = 0;
-    uint32_t n_hold = 0;
+    uint32_t n_hold = 0, grain = 0;
 
     if (s->n_waiting + s->n_running != n_active)
         return err_set(e, EXIT_RUN_FAILED, "scheduler %s: %u waiting + %u running, but %u requests "
                        "are in flight", s->ops->name, s->n_waiting, s->n_running, n_active);
-    memset(c->owner, 0, c->n_slot * sizeof *c->owner);
+    for (uint32_t i = 0; i < n_active; i++)
+        grain = grain_of(grain, active[i]);
+    clear(c, grain);
     for (uint32_t i = 0; i < n_active; i++) {
-        if (legal(c, kv, active[i], e) ||
-            owned_once(kv, active[i], i, c->owner, c->n_slot, &held, e))
+        if (legal(c, s, kv, active[i], e) ||
+            owned_once(c, kv, active[i], i, &held, e))
             return -1;
         n_hold += active[i]->n_block > 0;
         known += req_known(active[i]);
@@ -137,16 +173,20 @@ int check_plan(const struct sched *s, const struct plan *p, struct err *e)
 
 int check_writes(struct checker *c, const struct kv *kv, const struct plan *p, struct err *e)
 {
-    memset(c->owner, 0, c->n_slot * sizeof *c->owner);
+    uint32_t grain = 0;
+
+    for (const struct request *r = kv->holder; r; r = r->hold_next)
+        grain = grain_of(grain, r);
+    clear(c, grain);
     for (const struct request *r = kv->holder; r; r = r->hold_next)
         for (uint32_t b = 0; b < r->n_block; b++)
-            for (uint32_t t = 0; t < r->block_tokens; t++)
-                c->owner[r->block[b] + t]++;
+            for (uint32_t t = 0; t < r->block_tokens; t += c->grain)
+                c->owner[(r->block[b] + t) / c->grain]++;
     for (uint32_t i = 0; i < p->n; i++) {
         const struct request *r = p->slice[i].r;
 
         for (uint32_t k = r->n_kv; k < r->n_kv + p->slice[i].n; k++)
-            if (c->owner[r->block[k / r->block_tokens] + k % r->block_tokens] != 1)
+            if (c->owner[(r->block[k / r->block_tokens] + k % r->block_tokens) / c->grain] != 1)
                 return err_set(e, EXIT_RUN_FAILED,
                                "memory manager %s: request %u would write token %u "
                                "into a KV slot that others read",
@@ -210,6 +250,7 @@ int check_drained(struct kv *kv, struct arena *a, struct err *e)
     int rc = 0;
 
     kv->env.identities = probe_identities;
+    kv->env.length = NULL;             /* probes say it themselves */
     if (kv_open(&fresh, kv->ops, &kv->env, a, e))
         return -1;
     for (int swap = 0; !rc && swap <= (kv->ops->swap_out ? 1 : 0); swap++) {

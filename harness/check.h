@@ -15,13 +15,15 @@ enum { CHECK_ALWAYS = 0 };
 #endif
 
 struct checker {
-    uint32_t *owner, n_slot;       /* [n_slot] scratch */
-    uint32_t max_len;
+    uint32_t *owner, n_slot;       /* [n_slot + 1] scratch, one for `grain` slots */
+    uint32_t grain;
+    uint32_t max_len, poison;      /* poison: what a scheduler that is no oracle must see as output length */
     uint64_t best, since;          /* most tokens ever known to be done; steps without a new one */
 };
-bool checker_room(struct checker *c, uint32_t n_slot, uint32_t max_len, struct arena *a);
+bool checker_room(struct checker *c, uint32_t n_slot, uint32_t max_len, uint32_t poison, struct arena *a);
 
-/* Requests: waiting + running = active; known tokens within max_len, at least one to do. Blocks:
+/* Requests: waiting + running = active; known tokens within max_len, at least one to do; the output
+ * length hidden from who is no oracle. Blocks:
  * tables lie in the pool and cover n_kv, sums agree with the manager's own count, the list of
  * holders is true. Progress: `done` (tokens run, each once) rises before long. -1 with e naming the
  * culprit. */

@@ -116,10 +116,16 @@ static void note(void *self, const struct replay_done *d)
 
 /* ---- at the end of a run ---- */
 
-/* These say that they admit in order of arrival, whatever their knobs. */
-static const char *const first_come[] = { "continuous", "chunked", NULL };
-/* These take KV away for other reasons than memory: the end of a leg, somebody more urgent. */
-static const char *const may_preempt[] = { "served_ratio", "priority", "shortest", NULL };
+/* These let in by arrival, whatever their knobs: all, or those of one tenant, or of one priority. Who passes
+ * over a prompt that can share later does so with defer=off only. */
+static const char *const first_come[] = { "continuous", "chunked", "list_order", "decodes_first", "static",
+                                          "dynamic", "served_ratio", "expected", "no_evict",
+                                          "max_utilisation", NULL };
+static const char *const by_tenant[] = { "fair", NULL };
+static const char *const by_priority[] = { "priority", NULL };
+/* These take KV away for other reasons than memory: the end of a leg, somebody more urgent, a slot. */
+static const char *const may_preempt[] = { "served_ratio", "priority", "shortest",
+                                          "feedback", NULL };
 
 static bool is_one_of(const char *const *names, const char *strategy)
 {
@@ -131,21 +137,38 @@ static bool is_one_of(const char *const *names, const char *strategy)
     return false;
 }
 
+/* A prompt that max_utilisation passed over for a step takes a younger one's seat. */
+static bool may_take_away(const char *strategy)
+{
+    static const char *const pauses[] = { "max_utilisation", NULL };
+
+    return is_one_of(may_preempt, strategy) ||
+           (is_one_of(pauses, strategy) && !strstr(strategy, ":defer=off"));
+}
+
+/* Requests of one class are let in by arrival. -1: this one is in no class. */
+static int64_t class_of(const struct watch *w, uint32_t i)
+{
+    const struct trace_more *m = w->c->trace.req[i].more;
+    const char *s = w->c->strategy;
+
+    if (is_one_of(first_come, s))
+        return (strncmp(s, "no_evict", 8) && strncmp(s, "max_util", 8)) || strstr(s, "defer=off") ? 0 : -1;
+    if (is_one_of(by_tenant, s))
+        return m && m->tenant ? (int64_t)(hash64_bytes(1, m->tenant, strlen(m->tenant)) >> 2) : 0;
+    return is_one_of(by_priority, s) ? (m ? m->priority : 0) + INT64_C(0x80000000) : -1;
+}
+
+/* P8. Quadratic in few requests. */
 static void order_kept(struct watch *w)
 {
-    uint64_t last = 0;
+    for (uint32_t i = 0; i < w->c->trace.n; i++) {
+        int64_t class = class_of(w, i);
 
-    for (uint32_t i = 0; is_one_of(first_come, w->c->strategy) && i < w->c->trace.n; i++) {
-        const struct got *g = &w->got[i];
-
-        if (!g->n_left ||
-            (!g->n_out && g->admitted_ns == UINT64_MAX && !w->c->stop_after && !w->c->max_ns))
-            continue;                          /* refused */
-        if (g->admitted_ns == UINT64_MAX)
-            continue;
-        if (g->admitted_ns < last)
-            wrong(w, i, "admitted before one that arrived earlier");
-        last = g->admitted_ns;
+        for (uint32_t k = 0; class >= 0 && w->got[i].n_left && k < i; k++)
+            if (class_of(w, k) == class && w->got[k].n_left && w->got[k].admitted_ns != UINT64_MAX &&
+                w->got[i].admitted_ns < w->got[k].admitted_ns)
+                wrong(w, i, "admitted before one of its class that arrived earlier");
     }
 }
 
@@ -324,7 +347,7 @@ static int related(struct dst_lab *l, const struct dst_case *c, uint64_t digest,
     arena_free(&a);
     if (rc)
         return -1;
-    if (c->relation == REL_AMPLE && res.preemptions && !is_one_of(may_preempt, c->strategy))
+    if (c->relation == REL_AMPLE && res.preemptions && !may_take_away(c->strategy))
         return err_set(e, EXIT_RUN_FAILED, "%llu preemptions with memory for all (%s)",
                        (unsigned long long)res.preemptions, c->strategy);
     if (c->relation != REL_AMPLE && again != digest)

@@ -182,19 +182,30 @@ int blocks_grow(struct blocks *b, struct request *r, uint32_t n_tok)
 
 /* ---- moves ---- */
 
+int blocks_moves_room(struct blocks *b, uint32_t n, uint32_t n_copy, uint32_t n_fetch)
+{
+    uint32_t cap = b->cap_pending ? b->cap_pending : 64;
+    uint32_t *p;
+
+    if (kv_move_room(&b->kv->copy, n_copy) || kv_move_room(&b->kv->in, n_fetch))
+        return -1;
+    if (b->n_pending + n <= b->cap_pending)
+        return 0;
+    while (cap < b->n_pending + n)
+        cap *= 2;
+    if (!(p = ARENA_NEW(b->kv->arena, uint32_t, cap)))
+        return -1;
+    if (b->n_pending)
+        memcpy(p, b->pending, b->n_pending * sizeof *p);
+    b->pending = p;
+    b->cap_pending = cap;
+    return 0;
+}
+
 int blocks_pin(struct blocks *b, uint32_t block)
 {
-    if (b->n_pending == b->cap_pending) {
-        uint32_t cap = b->cap_pending ? 2 * b->cap_pending : 64;
-        uint32_t *p = ARENA_NEW(b->kv->arena, uint32_t, cap);
-
-        if (!p)
-            return -1;
-        if (b->n_pending)
-            memcpy(p, b->pending, b->n_pending * sizeof *p);
-        b->pending = p;
-        b->cap_pending = cap;
-    }
+    if (blocks_moves_room(b, 1, 0, 0))
+        return -1;
     if (blocks_idle(b, block))
         unlink_free(b, block);
     b->busy[block]++;
@@ -218,14 +229,14 @@ void blocks_settle(struct blocks *b)
 
 int blocks_copy(struct blocks *b, uint32_t from, uint32_t to, uint32_t n)
 {
-    if (blocks_pin(b, to))
+    if (blocks_moves_room(b, 1, 1, 0) || blocks_pin(b, to))
         return -1;
     return kv_move_add(&b->kv->copy, from * b->block_tokens, to * b->block_tokens, n);
 }
 
 int blocks_fetch(struct blocks *b, uint32_t host, uint32_t to, uint32_t n)
 {
-    if (blocks_pin(b, to))
+    if (blocks_moves_room(b, 1, 0, 1) || blocks_pin(b, to))
         return -1;
     return kv_move_add(&b->kv->in, host * b->block_tokens, to * b->block_tokens, n);
 }
@@ -257,14 +268,13 @@ int blocks_swap_out(struct blocks *b, struct request *r)
     for (uint32_t i = 0; i < n; i++)
         if (b->busy[blocks_number(b, r, i)])
             return -1;                         /* what it would take out is not there yet */
+    if (kv_move_room(&b->kv->out, n))
+        return -1;
     for (uint32_t i = 0; i < n; i++) {
         h->host[h->n_host++] = blocks_host_take(b);
-        if (kv_move_add(&b->kv->out, r->block[i], h->host[i] * b->block_tokens,
-                        min_u32(b->block_tokens, r->n_kv - i * b->block_tokens)))
-            break;
+        kv_move_add(&b->kv->out, r->block[i], h->host[i] * b->block_tokens,
+                    min_u32(b->block_tokens, r->n_kv - i * b->block_tokens));
     }
-    if (h->n_host < n || !n)
-        return -1;
     while (r->n_block)
         blocks_pop(b, r);
     r->n_host = r->n_kv;
@@ -277,12 +287,12 @@ int blocks_swap_in(struct blocks *b, struct request *r, uint32_t n_tok)
 {
     struct hold *h = r->kv;
 
-    if (blocks_grow(b, r, max_u32(n_tok, r->n_host)))
+    if (blocks_moves_room(b, h->n_host, 0, h->n_host) ||
+        blocks_grow(b, r, max_u32(n_tok, r->n_host)))
         return -1;
     for (uint32_t i = 0; i < h->n_host; i++)
-        if (blocks_fetch(b, h->host[i], blocks_number(b, r, i),
-                         min_u32(b->block_tokens, r->n_host - i * b->block_tokens)))
-            return -1;
+        blocks_fetch(b, h->host[i], blocks_number(b, r, i),
+                     min_u32(b->block_tokens, r->n_host - i * b->block_tokens));
     while (h->n_host)
         blocks_host_give(b, h->host[--h->n_host]);
     r->n_kv = r->n_host;
@@ -290,8 +300,26 @@ int blocks_swap_in(struct blocks *b, struct request *r, uint32_t n_tok)
     return 0;
 }
 
-struct kv_count blocks_count(const struct blocks *b)
+/* ---- for the managers' tables ---- */
+
+const char *blocks_kv_refuse(struct kv *kv, const struct request *r, uint32_t n_tok)
 {
+    (void)r;
+    return blocks_refuse(kv->self, n_tok);
+}
+
+void blocks_kv_drop(struct kv *kv, struct request *r) { blocks_drop(kv->self, r); }
+int blocks_kv_swap_out(struct kv *kv, struct request *r) { return blocks_swap_out(kv->self, r); }
+
+int blocks_kv_swap_in(struct kv *kv, struct request *r, uint32_t n_tok)
+{
+    return blocks_swap_in(kv->self, r, n_tok);
+}
+
+struct kv_count blocks_kv_count(const struct kv *kv)
+{
+    const struct blocks *b = kv->self;
+
     return (struct kv_count){ .blocks_total = b->n_block, .blocks_used = b->n_used,
                               .slots_held = (uint64_t)b->n_used * b->block_tokens,
                               .shared_tokens = b->shared_tokens, .hit_tokens = b->hit_tokens,

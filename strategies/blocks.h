@@ -63,6 +63,8 @@ void blocks_pop(struct blocks *b, struct request *r);
 void blocks_drop(struct blocks *b, struct request *r);
 /* Plain growth to n_tok tokens with fresh blocks. 0, or -1 and nothing has changed. */
 int blocks_grow(struct blocks *b, struct request *r, uint32_t n_tok);
+/* Room for that many more pins, copies and fetches, which then cannot fail. 0, or -1: no memory. */
+int blocks_moves_room(struct blocks *b, uint32_t n_pin, uint32_t n_copy, uint32_t n_fetch);
 /* Keeps a block from being handed out until the pending moves are made. -1: no memory. */
 int blocks_pin(struct blocks *b, uint32_t block);
 /* The first n slots of a pinned block to another one / from a host block. -1: no memory. */
@@ -75,7 +77,12 @@ void blocks_host_give(struct blocks *b, uint32_t host);
 int blocks_swap_out(struct blocks *b, struct request *r);
 int blocks_swap_in(struct blocks *b, struct request *r, uint32_t n_tok);
 
-struct kv_count blocks_count(const struct blocks *b);
+/* These stand in the kv_ops of a manager whose state begins with a struct blocks. */
+const char *blocks_kv_refuse(struct kv *kv, const struct request *r, uint32_t n_tok);
+void blocks_kv_drop(struct kv *kv, struct request *r);
+int blocks_kv_swap_out(struct kv *kv, struct request *r);
+int blocks_kv_swap_in(struct kv *kv, struct request *r, uint32_t n_tok);
+struct kv_count blocks_kv_count(const struct kv *kv);
 
 static inline uint32_t blocks_number(const struct blocks *b, const struct request *r, uint32_t i)
 {

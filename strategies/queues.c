@@ -71,6 +71,13 @@ uint32_t kv_permille(const struct kv *kv, uint32_t permille)
     return (uint32_t)((uint64_t)kv->ops->count(kv).blocks_total * permille / 1000);
 }
 
+bool kv_leaves(struct kv *kv, const struct request *r, uint32_t permille, const struct queue *running)
+{
+    if (!permille || !running->n)
+        return true;
+    return kv_blocks_more(kv, r, kv_todo(kv, r)) + kv_permille(kv, permille) <= kv_free_blocks(kv);
+}
+
 /* ---- sharing ---- */
 
 uint32_t share_ask(const struct share_rule *rule, uint32_t todo, uint32_t left)
@@ -142,6 +149,13 @@ void share_prompts(const struct share_rule *rule, struct plan *p, const struct q
     for (struct request *r = running->head; r && plan_room(p); r = r->next)
         if (req_todo(r) > 1)
             plan_add(p, r, share_ask(rule, req_todo(r), plan_room(p)));
+}
+
+void plan_prompts_in_order(struct plan *p, const struct queue *running)
+{
+    for (struct request *r = running->head; r && plan_room(p); r = r->next)
+        if (req_todo(r) > 1 || !r->n_out)
+            plan_add(p, r, min_u32(req_todo(r), plan_room(p)));
 }
 
 /* ---- heap ---- */

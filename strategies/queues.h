@@ -26,6 +26,8 @@ uint32_t kv_free_blocks(const struct kv *kv);      /* what nobody's table names:
 /* Blocks that r would need beyond those it holds to have room for n_tok tokens. */
 uint32_t kv_blocks_more(const struct kv *kv, const struct request *r, uint64_t n_tok);
 uint32_t kv_permille(const struct kv *kv, uint32_t permille);  /* of all blocks, rounded down */
+/* Whether admitting r leaves that many of all blocks free; always when nobody runs. */
+bool kv_leaves(struct kv *kv, const struct request *r, uint32_t permille, const struct queue *running);
 
 /* ---- what is left of a budget, divided between prompts ---- */
 enum share { SHARE_FCFS, SHARE_EQUAL, SHARE_CAP };
@@ -40,6 +42,9 @@ uint32_t share_ask(const struct share_rule *rule, uint32_t todo, uint32_t left);
 uint32_t share_left(const struct share_rule *rule, const struct plan *p, const struct queue *running);
 /* Adds slices of the running prompts. Uses r->rank2 when how is SHARE_EQUAL. */
 void share_prompts(const struct share_rule *rule, struct plan *p, const struct queue *running);
+
+/* Prompts in order, as far as the plan's room goes; one of a single token is a prompt until it has spoken. */
+void plan_prompts_in_order(struct plan *p, const struct queue *running);
 
 /* ---- order by key: smallest first, ties by arrival ---- */
 struct heap { struct request **at; uint32_t n; };  /* by r->rank, then r->id */

@@ -116,17 +116,26 @@ uint32_t kv_todo(struct kv *kv, const struct request *r)
     return req_known(r) - (kv->ops->peek ? kv->ops->peek(kv, r) : 0);
 }
 
+int kv_move_room(struct kv_moves *m, uint32_t n)
+{
+    uint64_t cap = m->cap ? m->cap : 64, need = (uint64_t)m->n + n;
+    struct kv_move *move;
+
+    if (need <= m->cap)
+        return 0;
+    while (cap < need)
+        cap *= 2;
+    if (cap > UINT32_MAX || !(move = realloc(m->move, cap * sizeof *move)))
+        return -1;
+    m->move = move;
+    m->cap = (uint32_t)cap;
+    return 0;
+}
+
 int kv_move_add(struct kv_moves *m, uint32_t from, uint32_t to, uint32_t n)
 {
-    if (m->n == m->cap) {
-        uint32_t cap = m->cap ? m->cap * 2 : 64;
-        struct kv_move *move = realloc(m->move, cap * sizeof *move);
-
-        if (!move)
-            return -1;
-        m->move = move;
-        m->cap = cap;
-    }
+    if (kv_move_room(m, 1))
+        return -1;
     if (m->n && m->move[m->n - 1].from + m->move[m->n - 1].n == from &&
         m->move[m->n - 1].to + m->move[m->n - 1].n == to)
         m->move[m->n - 1].n += n;              /* runs of slots move at once */

@@ -30,7 +30,8 @@ struct request {
     uint32_t id;                   /* row in the trace                                       replay */
     uint32_t n_prompt;             /* prompt tokens                                          replay */
     uint32_t max_new;              /* most tokens it may produce, as its client declared     replay */
-    uint32_t oracle_n_out;         /* tokens it will produce; ORACLE_POISON unless declared  replay */
+    uint32_t oracle_n_out;         /* tokens it will produce; ORACLE_POISON unless the scheduler
+                                      declares that it reads it                              replay */
     int32_t priority;              /* higher is more urgent                                  replay */
     uint32_t tenant;               /* numbered from 0 in order of appearance                 replay */
     uint64_t arrive_ns;            /* intended arrival                                       replay */
@@ -118,6 +119,9 @@ struct kv_env {
      * were produced are nobody else's. */
     void (*identities)(void *self, const struct request *r, uint32_t from, uint32_t n, uint64_t *out);
     void *identities_self;
+    /* tokens that r will produce, for a manager that declares `oracle`; NULL: r->oracle_n_out is true */
+    uint32_t (*length)(void *self, const struct request *r);
+    void *length_self;
 };
 struct kv_count {
     uint32_t blocks_total, blocks_used;    /* used: owned by at least one request */
@@ -140,7 +144,7 @@ struct kv_ops {
     const char *name, *about;
     const struct knob *knobs;
     size_t state_bytes;
-    bool oracle;                   /* may read r->oracle_n_out */
+    bool oracle;                   /* may call env.length */
     int  (*open)(struct kv *kv, struct arena *a, struct err *e);
     /* NULL when a sequence of n_tok tokens could be held by an empty pool; else the reason. */
     const char *(*refuse)(struct kv *kv, const struct request *r, uint32_t n_tok);
@@ -171,8 +175,9 @@ void kv_drop(struct kv *kv, struct request *r);
 /* Tokens that r, which holds nothing, would have to run if it were admitted now: all that it knows less what is
  * swapped out or what a cache has. */
 uint32_t kv_todo(struct kv *kv, const struct request *r);
-/* For managers: one more move; -1: no memory. */
+/* For managers: one more move; -1: no memory. After kv_move_room for n moves, n cannot fail. */
 int  kv_move_add(struct kv_moves *m, uint32_t from, uint32_t to, uint32_t n);
+int  kv_move_room(struct kv_moves *m, uint32_t n);
 /* For managers: room for n block entries in r->block (taken from kv->arena, doubling). -1: no memory. */
 int  kv_table_room(struct kv *kv, struct request *r, uint32_t n);
 

@@ -52,10 +52,12 @@ static uint32_t find(struct trie *t, const struct request *r)
     return t->n_path * bs + t->run;
 }
 
-uint32_t trie_peek(struct trie *t, const struct request *r) { return find(t, r); }
+uint32_t trie_peek(struct kv *kv, const struct request *r) { return find(kv->self, r); }
 
-void trie_attach(struct trie *t, struct request *r)
+void trie_attach(struct kv *kv, struct request *r)
 {
+    struct trie *t = kv->self;
+
     r->n_kv = find(t, r);
     t->found_for = r;
 }
@@ -77,50 +79,48 @@ static uint64_t price(const struct trie *t, uint32_t need)
     return (uint64_t)need - near + idle + (t->run && is_idle(t, t->source));
 }
 
-/* Takes the path's device blocks, and keeps what takes part in moves from being given up. */
-static int share(struct trie *t, struct request *r, uint32_t *near)
+/* Takes the path's device blocks, and keeps what takes part in moves from being given up. Returns how many
+ * of them there are. There is room for the pins. */
+static uint32_t share(struct trie *t, struct request *r)
 {
-    for (*near = 0; *near < t->n_path && trie_is_near(t, t->path[*near]); ++*near)
-        blocks_share(&t->b, r, t->node[t->path[*near]].place);
-    if (t->run || *near < t->n_path)
-        for (uint32_t i = 0; i < *near; i++)
-            if (blocks_pin(&t->b, t->node[t->path[i]].place))
-                return -1;
-    for (uint32_t i = *near; i < t->n_path; i++)
+    uint32_t near = 0;
+
+    for (; near < t->n_path && trie_is_near(t, t->path[near]); near++)
+        blocks_share(&t->b, r, t->node[t->path[near]].place);
+    if (t->run || near < t->n_path)
+        for (uint32_t i = 0; i < near; i++)
+            blocks_pin(&t->b, t->node[t->path[i]].place);
+    for (uint32_t i = near; i < t->n_path; i++)
         t->node[t->path[i]].epoch = t->epoch;
-    return t->run ? blocks_pin(&t->b, t->node[t->source].place) : 0;
+    if (t->run)
+        blocks_pin(&t->b, t->node[t->source].place);
+    return near;
 }
 
 /* Brings a node back from the host into a fresh block of r. */
-static int bring(struct trie *t, struct request *r, uint32_t n)
+static void bring(struct trie *t, struct request *r, uint32_t n)
 {
     uint32_t host = t->node[n].place - t->b.n_block;
 
     blocks_append(&t->b, r);
-    if (blocks_fetch(&t->b, host, blocks_number(&t->b, r, r->n_block - 1), t->b.block_tokens))
-        return -1;
+    blocks_fetch(&t->b, host, blocks_number(&t->b, r, r->n_block - 1), t->b.block_tokens);
     trie_come_near(t, n, blocks_number(&t->b, r, r->n_block - 1));
-    return 0;
 }
 
 static int admit(struct trie *t, struct request *r, uint32_t need)
 {
-    uint32_t near;
-
     if (t->run && price(t, need) > t->b.n_free) {      /* a copy holds its source: go without */
         r->n_kv -= t->run;
         t->run = 0;
     }
-    if (price(t, need) > t->b.n_free || blocks_ready(&t->b, r, need) || share(t, r, &near))
+    if (price(t, need) > t->b.n_free || blocks_ready(&t->b, r, need) ||
+        blocks_moves_room(&t->b, 2 * t->n_path + 2, 1, t->n_path))
         return -1;
-    for (; near < t->n_path; near++)
-        if (bring(t, r, t->path[near]))
-            return -1;
+    for (uint32_t near = share(t, r); near < t->n_path; near++)
+        bring(t, r, t->path[near]);
     if (t->run) {
         blocks_append(&t->b, r);
-        if (blocks_copy(&t->b, t->node[t->source].place, blocks_number(&t->b, r, t->n_path),
-                        t->run))
-            return -1;
+        blocks_copy(&t->b, t->node[t->source].place, blocks_number(&t->b, r, t->n_path), t->run);
     }
     ((struct hold *)r->kv)->n_reg = t->n_path;
     t->b.hit_tokens += r->n_kv;
@@ -133,8 +133,9 @@ static void settle(struct trie *t)
     blocks_settle(&t->b);
 }
 
-int trie_grow(struct trie *t, struct request *r, uint32_t n_tok)
+int trie_grow(struct kv *kv, struct request *r, uint32_t n_tok)
 {
+    struct trie *t = kv->self;
     bool hit = !r->n_block && t->found_for == r && r->n_kv;
 
     t->found_for = NULL;
@@ -188,8 +189,9 @@ static void insert(struct trie *t, struct request *r, uint32_t n_tok)
         trie_add(t, at, blocks_number(&t->b, r, n), wanted(t, r, n, n_tok), n_tok);
 }
 
-void trie_seal(struct trie *t, struct request *r)
+void trie_seal(struct kv *kv, struct request *r)
 {
+    struct trie *t = kv->self;
     struct hold *h = r->kv;
     uint32_t n = min_u32(r->n_kv, r->n_prompt);
 
@@ -199,8 +201,9 @@ void trie_seal(struct trie *t, struct request *r)
         insert(t, r, t->tails && n < r->n_prompt ? n - n % t->b.block_tokens : n);
 }
 
-void trie_drop(struct trie *t, struct request *r)
+void trie_drop(struct kv *kv, struct request *r)
 {
+    struct trie *t = kv->self;
     struct hold *h = r->kv;
     uint32_t n = h ? t->generated ? h->n_valid : min_u32(h->n_valid, r->n_prompt) : 0;
 

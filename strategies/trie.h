@@ -52,12 +52,17 @@ struct trie {
 };
 int  trie_open(struct trie *t, struct kv *kv, uint32_t block_tokens, struct arena *a,
                struct err *e);
-uint32_t trie_peek(struct trie *t, const struct request *r);
+/* The trie is a manager's state, so that these, and those of blocks.h, stand in its kv_ops. */
+uint32_t trie_peek(struct kv *kv, const struct request *r);
 /* Finds; the sharing itself waits for grow, so that an admission that fails leaves no trace. */
-void trie_attach(struct trie *t, struct request *r);
-int  trie_grow(struct trie *t, struct request *r, uint32_t n_tok);
-void trie_seal(struct trie *t, struct request *r);
-void trie_drop(struct trie *t, struct request *r);
+void trie_attach(struct kv *kv, struct request *r);
+int  trie_grow(struct kv *kv, struct request *r, uint32_t n_tok);
+void trie_seal(struct kv *kv, struct request *r);
+void trie_drop(struct kv *kv, struct request *r);
+#define TRIE_OPS \
+    .state_bytes = sizeof(struct trie), .refuse = blocks_kv_refuse, .attach = trie_attach, \
+    .peek = trie_peek, .grow = trie_grow, .seal = trie_seal, .drop = trie_drop, \
+    .count = blocks_kv_count
 
 /* trie_node.c, for trie.c: */
 /* The child of parent that holds all of ids[0..block_tokens), or TRIE_NONE. */

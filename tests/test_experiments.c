@@ -1,5 +1,6 @@
 /* test_experiments.c - the papers' experiments in their short form: every claim of results/NN-question/checks.sql
  * holds, or is one whose miss the experiment's README explains. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +45,7 @@ static void stalls(void) { run_small("02-stalls", 5); }
 static void fairness(void) { run_small("03-fairness", 5); }
 static void shortest(void) { run_small("04-shortest", 10); }
 static void prefix_cache(void) { run_small("05-prefix-cache", 3); }
-static void eviction(void) { run_small("06-eviction", 20); }
+static void eviction(void) { run_small("06-eviction", 15); }
 
 /* Equal recipes give equal traces, a tenant's requests do not depend on the others', limits are kept. */
 static void traces(void)
@@ -104,6 +105,94 @@ static void refuses(void)
     free(r);
 }
 
+/* ---- what 05 is held to: an LRU over the recorded hash ids, nothing else ---- */
+
+struct lru { uint64_t *last, stamp, n, at; struct { uint64_t id, stamp; } *seen; };
+
+/* Moves id to the young end; with more than `most` in, the oldest leaves. */
+static void touch(struct lru *l, uint64_t id, uint64_t most)
+{
+    l->n += !l->last[id];
+    l->last[id] = ++l->stamp;
+    l->seen[l->stamp].id = id;
+    l->seen[l->stamp].stamp = l->stamp;
+    while (l->n > most) {
+        uint64_t old = l->seen[++l->at].id;
+
+        if (l->last[old] != l->at)
+            continue;                  /* it was used again since */
+        l->last[old] = 0;
+        l->n--;
+    }
+}
+
+/* Leading blocks found, in tokens, over prompt tokens; the first `rows` rows, room for `most` blocks. */
+static double offline_lru(const struct trace *t, uint32_t rows, uint64_t most)
+{
+    uint64_t ids = 0, blocks = 0, tokens = 0, hit = 0;
+    struct lru l = { 0 };
+
+    for (uint32_t i = 0; i < rows; i++)
+        for (uint32_t k = 0; k < t->req[i].n_block; k++, blocks++)
+            ids = t->req[i].block[k] > ids ? t->req[i].block[k] : ids;
+    CU_ASSERT_FATAL(ids < 100000000);
+    l.last = calloc(ids + 1, sizeof *l.last);
+    l.seen = calloc(blocks + 2, sizeof *l.seen);
+    CU_ASSERT_FATAL(l.last && l.seen);
+    for (uint32_t i = 0; i < rows; i++) {
+        const struct trace_req *q = &t->req[i];
+        uint32_t k = 0;
+
+        while (k < q->n_block && l.last[q->block[k]])
+            k++;
+        hit += k;
+        tokens += q->n_prompt;
+        for (k = 0; k < q->n_block; k++)
+            touch(&l, q->block[k], most);
+    }
+    free(l.last);
+    free(l.seen);
+    return (double)hit * t->block_tokens / (double)tokens;
+}
+
+/* The rows (is_small, part, hit, paper) of checks.sql are what such an LRU gives. */
+static void what_prefix_cache_is_held_to(void)
+{
+    struct trace_options o = { .limit = 7851 };
+    struct err e = { 0 };
+    struct trace t;
+    char path[4200], line[400];
+    int found = 0;
+    FILE *f;
+
+    if (experiment_shared("mooncake_fast25_conversation.jsonl", path, sizeof path)) {
+        test_skip("the recorded trace is not here");
+        return;
+    }
+    if (trace_read(&t, path, &o, &e)) {
+        test_note("%s", e.text);
+        CU_FAIL_FATAL("the trace cannot be read");
+    }
+    snprintf(path, sizeof path, "%s/results/05-prefix-cache/checks.sql", home_dir());
+    CU_ASSERT_PTR_NOT_NULL_FATAL(f = fopen(path, "r"));
+    while (fgets(line, sizeof line, f)) {
+        unsigned small, million;
+        double want, got;
+
+        if (sscanf(line, " (%u, '%uM', %lf", &small, &million, &want) != 3)
+            continue;
+        got = offline_lru(&t, small ? 158 : t.n, million * UINT64_C(1000000) / t.block_tokens);
+        if (fabs(got - want) > 0.00006)
+            test_note("%s of %u M tokens: %.5f, checks.sql says %.4f", small ? "short form" : "cache", million,
+                      got, want);
+        CU_ASSERT_DOUBLE_EQUAL(got, want, 0.00006);
+        found++;
+    }
+    fclose(f);
+    CU_ASSERT_EQUAL(found, 7);
+    trace_free(&t);
+}
+
 static const struct test tests[] = {
     { "recipes: equal seeds, equal traces; limits are kept", traces },
     { "wrong recipes and unknown experiments are refused", refuses },
@@ -111,6 +200,7 @@ static const struct test tests[] = {
     { "02-stalls: Sarathi's capacity under a limit of the gap", stalls },
     { "03-fairness: VTC's gap is bounded, FCFS's grows", fairness },
     { "04-shortest: order of gains, and starvation", shortest },
+    { "05-prefix-cache: what it is held to is an LRU over the recorded ids", what_prefix_cache_is_held_to },
     { "05-prefix-cache: hit rate against capacity", prefix_cache },
     { "06-eviction: max utilisation, first chunk, gate, watermark", eviction },
     { 0 },

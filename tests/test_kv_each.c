@@ -1,6 +1,7 @@
 /* test_kv_each.c - what makes each memory manager the one it is: buddy blocks, copies of partial
  * matches, the host tier, slots that remember, prompts only, copy on write. Small cases that can be
  * followed by hand. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "strategies/strategy.h"
@@ -299,6 +300,51 @@ static void slots(void)
     end(&b);
 }
 
+/* Memory for a list of moves that cannot be had: a list said to be that long. */
+static void lack_memory(struct kv_moves *m, bool lacks)
+{
+    m->n = m->cap = lacks ? UINT32_C(1) << 31 | 1 : 0;
+}
+
+static void swaps_fail_whole(void)
+{
+    static const char *const names[] = { "paged", "prefix", "cow" };
+
+    for (size_t i = 0; i < 3; i++) {
+        struct bench b;
+        struct kv_count before, after;
+        struct request was;
+
+        start(&b, names[i], "block=4", 32, 32);
+        CU_ASSERT_EQUAL(admit(&b, 0, "aaaabbbbcc"), 0);
+        step(&b, 0);
+        free(b.kv.out.move);
+        free(b.kv.in.move);
+        b.kv.out.move = b.kv.in.move = NULL;
+        for (int in = 0; in <= 1; in++) {
+            before = b.kv.ops->count(&b.kv);
+            was = b.r[0];
+            lack_memory(in ? &b.kv.in : &b.kv.out, true);
+            CU_ASSERT_EQUAL(in ? kv_admit(&b.kv, &b.r[0], 11) : b.kv.ops->swap_out(&b.kv, &b.r[0]), -1);
+            lack_memory(in ? &b.kv.in : &b.kv.out, false);
+            after = b.kv.ops->count(&b.kv);
+            CU_ASSERT_EQUAL(memcmp(&before, &after, sizeof before), 0);
+            CU_ASSERT_EQUAL(memcmp(&was, &b.r[0], sizeof was), 0);
+            if (!in) {                 /* and with memory it goes */
+                struct plan p = { 0 };
+
+                plan_preempt(&p, &b.kv, &b.r[0], YIELD_SWAP);
+                CU_ASSERT_EQUAL(b.r[0].n_host, 10);
+                CU_ASSERT_EQUAL(b.kv.out.n, 1);        /* three blocks side by side, there and here */
+                b.kv.out.n = 0;
+            }
+        }
+        CU_ASSERT_EQUAL(kv_admit(&b.kv, &b.r[0], 11), 0);
+        CU_ASSERT_EQUAL(b.r[0].n_kv, 10);
+        end(&b);
+    }
+}
+
 static const struct test tests[] = {
     { "contiguous: buddies split and join, what rounding loses is lost", buddy },
     { "contiguous: 7 sequences of 2048 in the paper's pool", orca_max },
@@ -310,6 +356,7 @@ static const struct test tests[] = {
     { "radix: what was computed twice is kept once", merged },
     { "cow: a partly filled block is shared up to the first write", copy_on_write },
     { "slot: the longest common prefix, else the longest free", slots },
+    { "a swap without memory for its moves changes nothing", swaps_fail_whole },
     { 0 },
 };
 const struct suite suite_kv_each = { "kv_each", tests, 60 };

@@ -306,8 +306,9 @@ static double worst_tpot(const struct spy *y, const struct trace *t)
     return worst;
 }
 
-/* TensorRT-LLM #16827: max-utilisation under KV pressure lost 40.6 % of the throughput, and P99 TPOT grew
- * 9.1-fold, against no-evict; with memory enough for all they are the same. */
+/* With memory enough for all the two are the same; where outputs are long and prompts dear, max-utilisation
+ * loses under pressure. (TensorRT-LLM #16827 reports a larger loss where prompts are long: results/06-eviction
+ * says why the policy alone does not give it.) */
 static void max_utilisation_loses_under_pressure(void)
 {
     enum { AMPLE = 1 << 18, TIGHT = 8192 };

@@ -52,6 +52,7 @@ static void preempting_steps_admit_nobody(void)
         "list_order:gate=first+paged+f16", "list_order+paged+f16", "chunked+paged+f16",
         "continuous+paged+f16", "decodes_first+paged+f16", "fair+paged+f16", "prefix_order+paged+f16",
         "shortest+paged+f16", "priority:preemptive=off+paged+f16", "static+paged+f16", "dynamic+paged+f16",
+        "expected+paged+f16",
     };
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -215,6 +216,24 @@ static void only_oracles_are_told(void)
         CU_ASSERT_EQUAL(sched_registry[i]->oracle, !strcmp(sched_registry[i]->name, "shortest"));
 }
 
+/* What a scheduler reads as output length: poison, though the memory manager is told. */
+static void poisoned(struct spy *y, const struct sched *s, const struct plan *p, struct kv *kv)
+{
+    (void)p;
+    for (const struct request *r = kv->holder; r; r = r->hold_next) {
+        y->broken += (r->oracle_n_out == ORACLE_POISON) == s->ops->oracle;
+        y->broken += !kv->env.length != !kv->ops->oracle;
+    }
+}
+
+static void memory_keeps_the_secret(void)
+{
+    watch("continuous+contiguous:fit=exact+f16", poisoned, 2);
+    watch("chunked+contiguous:fit=pow2+f16", poisoned, 2);
+    watch("shortest+contiguous:fit=exact+f16", poisoned, 2);
+    watch("chunked+paged+f16", poisoned, 2);
+}
+
 static const struct test tests[] = {
     { "a step that preempts admits nobody", preempting_steps_admit_nobody },
     { "the last admitted yields", the_last_admitted_yields },
@@ -223,6 +242,7 @@ static const struct test tests[] = {
     { "dynamic: the timer fires in the loop", the_timer_fires },
     { "served_ratio: a reservation holds for its leg; steps stay within the budget", legs_are_reserved },
     { "max_utilisation: pauses from the end of the list, the first always moves", pauses_come_from_the_end },
+    { "what an oracle memory manager is told, its scheduler does not see", memory_keeps_the_secret },
     { "only shortest declares that it reads output lengths", only_oracles_are_told },
     { 0 },
 };

@@ -13,7 +13,7 @@ FROM x_order a JOIN x_order b USING (rate) WHERE a.label = 'FCFS' AND b.label <>
 SELECT 'load 0.85: FCFS over oracle, mean normalized latency', gain, 1, 2.2, '1.1', NULL
 FROM x_gain WHERE rate = 0.85 AND label = 'oracle';
 SELECT 'load 1.15: FCFS over ' || label || ', mean normalized latency', gain,
-       p / 2.0, p * 2.0, printf('%g', p), CASE (SELECT is_small FROM x_conf) WHEN 1 THEN 'a short overload builds a shorter queue' END
+       p / 2.0, p * 2.0, printf('%g', p), NULL
 FROM x_gain JOIN (SELECT 'oracle' AS label, 10 AS p UNION ALL SELECT 'sigma 0.5', 9 UNION ALL SELECT 'sigma 1', 6.5
                   UNION ALL SELECT 'sigma 2', 3.7) USING (label) WHERE rate = 1.15 ORDER BY place;
 SELECT 'load 1.15: gains in the order oracle > 0.5 > 1 > 2 (1: yes)', group_concat(place, '') = '2345', 1, 1, '1', NULL

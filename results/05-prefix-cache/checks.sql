@@ -1,5 +1,5 @@
 -- Prompt tokens found in the cache over all prompt tokens. What it is held to: an offline LRU over the same rows'
--- hash ids, computed apart from servelab, in tokens (hits times 512 over prompt tokens).
+-- hash ids, in tokens (leading hits times 512 over prompt tokens); tests/test_experiments.c computes it anew.
 CREATE TEMP TABLE x_offline (is_small, part, hit, paper);
 INSERT INTO x_offline VALUES
  (0, '1M', 0.0539, 0.053),

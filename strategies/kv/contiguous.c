@@ -178,17 +178,23 @@ static int open(struct kv *kv, struct arena *a, struct err *e)
     return 0;
 }
 
+/* Output tokens that r will produce: only the oracle fits ask. */
+static uint32_t length(const struct kv *kv, const struct request *r)
+{
+    return kv->env.length ? kv->env.length(kv->env.length_self, r) : r->oracle_n_out;
+}
+
 /* Slots to reserve for a sequence; the last token's K and V are never needed. */
 static uint64_t wanted(const struct kv *kv, const struct request *r)
 {
     const struct state *y = kv->self;
-    uint64_t n = kv->env.max_len, out = 1;
+    uint64_t n = kv->env.max_len, out = 1, most;
 
     if (y->fit == FIT_EXACT)
-        n = (uint64_t)r->n_prompt + r->oracle_n_out - 1;
+        n = (uint64_t)r->n_prompt + length(kv, r) - 1;
     if (y->fit == FIT_POW2) {
-        while (out < r->oracle_n_out)
-            out *= 2;
+        for (most = length(kv, r); out < most; out *= 2)
+            ;
         n = r->n_prompt + out;
         if (n > kv->env.max_len)               /* no sequence is longer than the server accepts */
             n = kv->env.max_len;

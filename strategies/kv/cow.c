@@ -11,52 +11,22 @@
  * stand in. */
 #include "strategies/trie.h"
 
-struct state { struct trie t; };
-
 static const struct knob knobs[] = {
     { "block", NULL, 16, 1, 256, "tokens per block" },
     { 0 },
 };
 
-static struct trie *of(const struct kv *kv) { return &((struct state *)kv->self)->t; }
-
 static int open(struct kv *kv, struct arena *a, struct err *e)
 {
-    struct trie *t = of(kv);
+    struct trie *t = kv->self;
 
     t->partial = t->tails = true;
     return trie_open(t, kv, (uint32_t)params_int(&kv->env.params, "block"), a, e);
 }
 
-static const char *refuse(struct kv *kv, const struct request *r, uint32_t n_tok)
-{
-    (void)r;
-    return blocks_refuse(&of(kv)->b, n_tok);
-}
-
-static uint32_t peek(struct kv *kv, const struct request *r) { return trie_peek(of(kv), r); }
-static void attach(struct kv *kv, struct request *r) { trie_attach(of(kv), r); }
-static void seal(struct kv *kv, struct request *r) { trie_seal(of(kv), r); }
-static void drop(struct kv *kv, struct request *r) { trie_drop(of(kv), r); }
-static struct kv_count count(const struct kv *kv) { return blocks_count(&of(kv)->b); }
-
-static int grow(struct kv *kv, struct request *r, uint32_t n_tok)
-{
-    return trie_grow(of(kv), r, n_tok);
-}
-
-static int swap_out(struct kv *kv, struct request *r) { return blocks_swap_out(&of(kv)->b, r); }
-
-static int swap_in(struct kv *kv, struct request *r, uint32_t n_tok)
-{
-    return blocks_swap_in(&of(kv)->b, r, n_tok);
-}
-
 const struct kv_ops kv_cow = {
     .name = "cow",
     .about = "paged, running requests share beginnings, copy on write (PagedAttention)",
-    .knobs = knobs, .state_bytes = sizeof(struct state),
-    .open = open, .refuse = refuse, .attach = attach, .peek = peek, .grow = grow, .seal = seal,
-    .drop = drop, .count = count,
-    .swap_out = swap_out, .swap_in = swap_in,
+    .knobs = knobs, .open = open, TRIE_OPS,
+    .swap_out = blocks_kv_swap_out, .swap_in = blocks_kv_swap_in,
 };

@@ -39,8 +39,6 @@ static const struct knob knobs[] = {
 
 /* ---- the map ---- */
 
-static struct blocks *of(const struct kv *kv) { return &((struct state *)kv->self)->b; }
-
 static uint32_t *bucket_of(struct state *y, uint64_t hash)
 {
     return &y->bucket[mix64(hash) & y->mask];
@@ -219,12 +217,6 @@ static int grow(struct kv *kv, struct request *r, uint32_t n_tok)
     return blocks_grow(&y->b, r, n_tok);
 }
 
-static const char *refuse(struct kv *kv, const struct request *r, uint32_t n_tok)
-{
-    (void)r;
-    return blocks_refuse(of(kv), n_tok);
-}
-
 /* ---- after a step ---- */
 
 static void seal(struct kv *kv, struct request *r)
@@ -242,27 +234,11 @@ static void seal(struct kv *kv, struct request *r)
     }
 }
 
-static void drop(struct kv *kv, struct request *r) { blocks_drop(of(kv), r); }
-
-static int swap_out(struct kv *kv, struct request *r)
-{
-    return blocks_swap_out(of(kv), r);
-}
-
-static int swap_in(struct kv *kv, struct request *r, uint32_t n_tok)
-{
-    return blocks_swap_in(of(kv), r, n_tok);
-}
-
-static struct kv_count count(const struct kv *kv)
-{
-    return blocks_count(of(kv));
-}
-
 const struct kv_ops kv_prefix = {
     .name = "prefix",
     .about = "paged with a cache of full blocks by chained hash, lazy LRU (vLLM v1)",
     .knobs = knobs, .state_bytes = sizeof(struct state),
-    .open = open, .refuse = refuse, .attach = attach, .peek = peek, .grow = grow, .seal = seal,
-    .drop = drop, .swap_out = swap_out, .swap_in = swap_in, .count = count,
+    .open = open, .refuse = blocks_kv_refuse, .attach = attach, .peek = peek, .grow = grow, .seal = seal,
+    .drop = blocks_kv_drop, .swap_out = blocks_kv_swap_out, .swap_in = blocks_kv_swap_in,
+    .count = blocks_kv_count,
 };

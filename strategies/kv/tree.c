@@ -13,8 +13,6 @@
  * made: only whole blocks come back. */
 #include "strategies/trie.h"
 
-struct state { struct trie t; };
-
 static const struct knob knobs[] = {
     { "block", NULL, 32, 1, 256, "tokens per block" },
     { "generated", "off|on", 1, 0, 0, "keep also what requests produced, when they end" },
@@ -23,11 +21,9 @@ static const struct knob knobs[] = {
     { 0 },
 };
 
-static struct trie *of(const struct kv *kv) { return &((struct state *)kv->self)->t; }
-
 static int open(struct kv *kv, struct arena *a, struct err *e)
 {
-    struct trie *t = of(kv);
+    struct trie *t = kv->self;
 
     t->cache = t->ranked = true;
     t->generated = params_int(&kv->env.params, "generated");
@@ -36,27 +32,8 @@ static int open(struct kv *kv, struct arena *a, struct err *e)
     return trie_open(t, kv, (uint32_t)params_int(&kv->env.params, "block"), a, e);
 }
 
-static const char *refuse(struct kv *kv, const struct request *r, uint32_t n_tok)
-{
-    (void)r;
-    return blocks_refuse(&of(kv)->b, n_tok);
-}
-
-static uint32_t peek(struct kv *kv, const struct request *r) { return trie_peek(of(kv), r); }
-static void attach(struct kv *kv, struct request *r) { trie_attach(of(kv), r); }
-static void seal(struct kv *kv, struct request *r) { trie_seal(of(kv), r); }
-static void drop(struct kv *kv, struct request *r) { trie_drop(of(kv), r); }
-static struct kv_count count(const struct kv *kv) { return blocks_count(&of(kv)->b); }
-
-static int grow(struct kv *kv, struct request *r, uint32_t n_tok)
-{
-    return trie_grow(of(kv), r, n_tok);
-}
-
 const struct kv_ops kv_tree = {
     .name = "tree",
     .about = "blocks in a tree by content, partial reuse, priority LRU, host tier (TensorRT-LLM)",
-    .knobs = knobs, .state_bytes = sizeof(struct state),
-    .open = open, .refuse = refuse, .attach = attach, .peek = peek, .grow = grow, .seal = seal,
-    .drop = drop, .count = count,
+    .knobs = knobs, .open = open, TRIE_OPS,
 };

@@ -48,13 +48,6 @@ static int open(struct sched *s, struct arena *a, struct err *e)
     return 0;
 }
 
-static bool leaves_watermark(const struct state *y, struct kv *kv, const struct request *r)
-{
-    if (!y->watermark || !y->q.running.n)
-        return true;
-    return kv_blocks_more(kv, r, kv_todo(kv, r)) + kv_permille(kv, y->watermark) <= kv_free_blocks(kv);
-}
-
 static enum why admit(struct sched *s, struct kv *kv, struct plan *p)
 {
     struct state *y = s->self;
@@ -69,7 +62,7 @@ static enum why admit(struct sched *s, struct kv *kv, struct plan *p)
             return WHY_SEQ_CAP;
         if (!left || !(n = share_ask(&y->share, kv_todo(kv, r), left)))
             return WHY_BUDGET;
-        if (!leaves_watermark(y, kv, r) || kv_admit(kv, r, req_known(r)))
+        if (!kv_leaves(kv, r, y->watermark, &y->q.running) || kv_admit(kv, r, req_known(r)))
             return WHY_NO_KV;
         queues_admit(s, r);
         if (req_todo(r) == 1)          /* the decodes of this step are planned already */

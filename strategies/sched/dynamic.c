@@ -66,13 +66,12 @@ static enum why form_batch(struct sched *s, struct kv *kv, struct plan *p)
 
 static void plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p)
 {
-    static const struct share_rule rule = { SHARE_FCFS, 1, 0 };
     struct state *y = s->self;
     enum why why = WHY_CLOSED;
 
     if (!y->q.running.n && is_due(y, now_ns, p))
         why = form_batch(s, kv, p);
-    share_prompts(&rule, p, &y->q.running);
+    plan_prompts_in_order(p, &y->q.running);
     if (!p->n)
         plan_decodes(p, kv, &y->q.running, &y->q.waiting, y->yield, y->victim);
     queues_count(s);

@@ -6,19 +6,23 @@
  * its KV is given up, it is recomputed later, the list ends there, and the walk tries again. If none has
  * started, the walk stops. A paused request keeps its place in the list, so on its return it may pause
  * younger ones. The second stage runs the selected in list order within the token budget: one token for
- * each that generates, prompts whole or (chunked=on) in multiples of `unit`.
+ * each that generates, prompts whole or (chunked=on) in multiples of `unit`. defer=on: with a cache, a
+ * prompt whose first missing block is being computed is passed over in this step (reuse.h); when it is
+ * let in afterwards and every seat is taken, it pauses a younger one for its seat, as there.
  *
  * Differs from the engine: who would get no token is not admitted (there it is selected and waits);
- * prompts longer than the budget are cut; no holding back to share blocks, as in no_evict.c.
+ * prompts longer than the budget are cut.
  * What must stay true: nobody is paused while somebody behind it in the list has started; the first of the
- * list moves in every step. Under memory pressure this loses badly (TensorRT-LLM #16827). */
+ * list moves in every step. Who loses by it, and when: results/06-eviction. */
 #include "strategies/queues.h"
+#include "strategies/reuse.h"
 
 struct state {
     struct queues q;                   /* both by place in the list: r->rank */
     struct share_rule share;
+    struct reuse reuse;
     uint64_t arrived;
-    bool chunked;
+    bool chunked, defer;
 };
 
 static const struct knob knobs[] = {
@@ -27,6 +31,7 @@ static const struct knob knobs[] = {
     { "chunked", "off|on", 0, 0, 0, "prompts may be cut (enable_chunked_prefill)" },
     { "share", "fcfs|equal", SHARE_FCFS, 0, 0, "chunked: in order, or a unit each in rounds (EQUAL_PROGRESS)" },
     { "unit", NULL, 32, 1, 65536, "chunked: cut chunks are multiples of so many tokens" },
+    { "defer", "on|off", 0, 0, 0, "a prompt waits a step for a block that another computes" },
     { 0 },
 };
 
@@ -35,15 +40,14 @@ static int open(struct sched *s, struct arena *a, struct err *e)
     struct state *y = s->self;
     uint32_t unit = (uint32_t)params_int(&s->env.params, "unit");
 
-    (void)a;
-    (void)e;
+    y->defer = params_int(&s->env.params, "defer") == 0;
     y->chunked = params_int(&s->env.params, "chunked") != 0;
     y->share = (struct share_rule){ SHARE_FCFS, 1, 0 };
     if (y->chunked)
         y->share = (struct share_rule){ (enum share)params_int(&s->env.params, "share"), unit, 0 };
     s->max_tok = max_u32((uint32_t)params_int(&s->env.params, "budget"), y->share.unit);
     s->max_seq = min_u32((uint32_t)params_int(&s->env.params, "batch"), s->max_tok);
-    return 0;
+    return y->defer ? reuse_open(&y->reuse, s->max_seq, a, e) : 0;
 }
 
 static void arrive(struct sched *s, struct request *r)
@@ -183,6 +187,8 @@ static enum why capacity(struct sched *s, struct plan *p, struct kv *kv)
     struct walk w = { .end = UINT64_MAX, .why = WHY_ORDER };
     struct request *run = y->q.running.head, *wait = y->q.waiting.head;
 
+    if (y->defer)
+        reuse_begin(&y->reuse, kv, &y->q.running);
     w.left = s->max_tok - (y->chunked ? n_generating(y) : 0);
     for (;;) {
         if (run && run->rank >= w.end)
@@ -195,6 +201,10 @@ static enum why capacity(struct sched *s, struct plan *p, struct kv *kv)
         } else if (wait) {
             struct request *next = wait->next;
 
+            if (y->defer && reuse_skip(&y->reuse, kv, wait)) {
+                wait = next;
+                continue;
+            }
             wait = visit(s, p, kv, &w, wait, false) ? next : NULL;     /* in order: nobody overtakes */
         } else {
             return p->n_preempt ? WHY_NO_KV : w.why;

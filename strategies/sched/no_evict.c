@@ -6,19 +6,21 @@
  * discounted). Only counted, not taken: blocks come as tokens do. The second stage picks who runs: one
  * token for each that generates, then prompts, whole or (chunked=on) in multiples of `unit`, first come
  * first served or a unit each in rounds. refill=off is STATIC_BATCH: nobody joins until all have left.
+ * defer=on: with a cache, a prompt whose first missing block is being computed skips the step (reuse.h).
  *
  * Differs from the engine: prompts longer than the budget are cut (the engine refuses them without
- * chunking); a request whose worst case exceeds the pool runs alone; a request is not held back for one
- * iteration to share blocks that another computes now, since equal tokens are not seen here.
+ * chunking); a request whose worst case exceeds the pool runs alone.
  * What must stay true: the sum of what may be taken is at most what is free, at every step; nobody is ever
  * preempted with a manager that hands out plain blocks. Where a manager needs more than it said (a copied
  * shared block), the youngest yields. */
 #include "strategies/queues.h"
+#include "strategies/reuse.h"
 
 struct state {
     struct queues q;
     struct share_rule share;
-    bool refill, chunked;
+    struct reuse reuse;
+    bool refill, chunked, defer;
 };
 
 static const struct knob knobs[] = {
@@ -28,6 +30,7 @@ static const struct knob knobs[] = {
     { "share", "fcfs|equal", SHARE_FCFS, 0, 0, "chunked: in order, or a unit each in rounds (EQUAL_PROGRESS)" },
     { "unit", NULL, 32, 1, 65536, "chunked: cut chunks are multiples of so many tokens" },
     { "refill", "on|off", 0, 0, 0, "off: nobody joins while a request of the batch lives (STATIC_BATCH)" },
+    { "defer", "on|off", 0, 0, 0, "a prompt waits a step for a block that another computes (not with refill=off)" },
     { 0 },
 };
 
@@ -36,16 +39,15 @@ static int open(struct sched *s, struct arena *a, struct err *e)
     struct state *y = s->self;
     uint32_t unit = (uint32_t)params_int(&s->env.params, "unit");
 
-    (void)a;
-    (void)e;
     y->refill = params_int(&s->env.params, "refill") == 0;
+    y->defer = y->refill && params_int(&s->env.params, "defer") == 0;
     y->chunked = params_int(&s->env.params, "chunked") != 0;
     y->share = (struct share_rule){ SHARE_FCFS, 1, 0 };
     if (y->chunked)
         y->share = (struct share_rule){ (enum share)params_int(&s->env.params, "share"), unit, 0 };
     s->max_tok = max_u32((uint32_t)params_int(&s->env.params, "budget"), y->share.unit);
     s->max_seq = min_u32((uint32_t)params_int(&s->env.params, "batch"), s->max_tok);
-    return 0;
+    return y->defer ? reuse_open(&y->reuse, s->max_seq, a, e) : 0;
 }
 
 /* Blocks that r may still take. */
@@ -79,11 +81,15 @@ static enum why admit(struct sched *s, struct kv *kv, struct plan *p)
     uint64_t avail = available(y, kv);
     uint32_t left = share_left(&y->share, p, &y->q.running);
 
-    while (y->q.waiting.n) {
-        struct request *r = y->q.waiting.head;
+    if (y->defer)
+        reuse_begin(&y->reuse, kv, &y->q.running);
+    for (struct request *r = y->q.waiting.head, *next; r; r = next) {
         uint64_t need = remain(kv, r);
         uint32_t n;
 
+        next = r->next;
+        if (y->defer && reuse_skip(&y->reuse, kv, r))
+            continue;
         if (y->q.running.n == p->max_seq)
             return WHY_SEQ_CAP;
         if (need > avail && y->q.running.n)

@@ -3,15 +3,21 @@
  * The idea (SGLang's schedule policy lpm): who shares most with what lies in the cache now is served
  * before the cache forgets it, so hits rise; matching everybody costs time, so with more than `most`
  * requests waiting (128 in SGLang) the order is first come, first served. Ties go by the queue. Steps are
- * those of chunked.c. Not here: SGLang holds back a request that shares more with another waiting one than
- * with the cache; a scheduler of this house does not see whose tokens are equal.
+ * those of chunked.c.
+ * Sharing within a batch: of several that wait, that begin with the same `shared` tokens and find no more
+ * than that in the cache, the first fills the cache, and the others go last in this step (schedule_policy.py,
+ * IN_BATCH_PREFIX_CACHING_*, 32 tokens).
  * What must stay true: with a manager that has no cache this is chunked.c. A request that matches nothing
  * may wait as long as others match: lpm does not age. */
+#include "base/hash.h"
 #include "strategies/queues.h"
+
+enum { MOST_SHARED = 256 };
 
 struct state {
     struct queues q;
-    uint32_t most;
+    uint32_t most, shared;
+    uint64_t *begun;                   /* [most] beginnings of those looked at in this step */
     enum yield yield;
     enum victim victim;
 };
@@ -20,6 +26,7 @@ static const struct knob knobs[] = {
     { "batch", NULL, 32, 1, 65536, "sequences per step at most" },
     { "budget", NULL, 512, 1, 1 << 20, "tokens per step at most, decodes included" },
     { "most", NULL, 128, 0, 1 << 20, "with more waiting than this: first come, first served" },
+    { "shared", NULL, 32, 0, MOST_SHARED, "of those that begin with as many equal tokens all but one go last; 0: no" },
     KNOB_PREEMPT, KNOB_VICTIM,
     { 0 },
 };
@@ -28,22 +35,58 @@ static int open(struct sched *s, struct arena *a, struct err *e)
 {
     struct state *y = s->self;
 
-    (void)a;
-    (void)e;
     y->most = (uint32_t)params_int(&s->env.params, "most");
+    y->shared = (uint32_t)params_int(&s->env.params, "shared");
     y->yield = (enum yield)params_int(&s->env.params, "preempt");
     y->victim = (enum victim)params_int(&s->env.params, "victim");
     s->max_tok = (uint32_t)params_int(&s->env.params, "budget");
     s->max_seq = min_u32((uint32_t)params_int(&s->env.params, "batch"), s->max_tok);
-    return 0;
+    y->begun = ARENA_NEW(a, uint64_t, min_u32(y->most, s->env.max_waiting));
+    return y->begun || !y->most ? 0 : err_set(e, EXIT_RUN_FAILED, "prefix_order: out of memory");
 }
 
-/* rank: tokens that need not be run. Looked up once per step: asking again after each admission would cost
- * more than the little that changes is worth. */
+/* What r's first tokens are, once and for all in rank2. 0: too short to matter. */
+static uint64_t beginning(const struct state *y, const struct kv *kv, struct request *r)
+{
+    uint64_t id[MOST_SHARED], h = 0x626567696e;
+
+    if (r->n_prompt < y->shared)
+        return 0;
+    if (!r->rank2) {
+        kv->env.identities(kv->env.identities_self, r, 0, y->shared, id);
+        for (uint32_t i = 0; i < y->shared; i++)
+            h = hash64(h, id[i]);
+        r->rank2 = h | 1;
+    }
+    return r->rank2;
+}
+
+/* Whether one of the n looked at before begins as r does; if not, r is the n + 1st. */
+static bool begins_alike(struct state *y, const struct kv *kv, struct request *r, uint32_t *n)
+{
+    uint64_t h = beginning(y, kv, r);
+
+    for (uint32_t i = 0; h && i < *n; i++)
+        if (y->begun[i] == h)
+            return true;
+    if (h)
+        y->begun[(*n)++] = h;
+    return false;
+}
+
+/* rank: 1 + tokens that need not be run, or 0 for one that goes last. Looked up once per step: asking again
+ * after each admission would cost more than the little that changes is worth. */
 static void match(struct state *y, struct kv *kv)
 {
-    for (struct request *r = y->q.waiting.head; r; r = r->next)
-        r->rank = req_known(r) - kv_todo(kv, r);
+    uint32_t n = 0;
+
+    for (struct request *r = y->q.waiting.head; r; r = r->next) {
+        uint32_t found = req_known(r) - kv_todo(kv, r);
+
+        r->rank = found + 1;
+        if (y->shared && found <= y->shared && begins_alike(y, kv, r, &n))
+            r->rank = 0;
+    }
 }
 
 static struct request *best(const struct state *y)

@@ -5,10 +5,10 @@
  * OSDI'22, section 3). Finished rows are not computed as padding here: the cost shown is that of the
  * holes alone, which favours static. Memory of a finished request is free at once.
  * What must stay true: nobody is admitted while a request of the batch lives. */
-#include "strategies/strategy.h"
+#include "strategies/queues.h"
 
 struct state {
-    struct queue waiting, running;
+    struct queues q;
     enum yield yield;
     enum victim victim;
 };
@@ -16,9 +16,7 @@ struct state {
 static const struct knob knobs[] = {
     { "batch", NULL, 32, 1, 65536, "requests per batch at most" },
     { "budget", NULL, 2048, 1, 1 << 20, "prompt tokens per step at most" },
-    { "preempt", YIELD_WORDS, YIELD_RECOMPUTE, 0, 0,
-      "how a victim's KV is lost: computed again or swapped to host" },
-    { "victim", VICTIM_WORDS, VICTIM_YOUNGEST, 0, 0, "who yields when memory is out" },
+    KNOB_PREEMPT, KNOB_VICTIM,
     { 0 },
 };
 
@@ -35,80 +33,37 @@ static int open(struct sched *s, struct arena *a, struct err *e)
     return 0;
 }
 
-static void arrive(struct sched *s, struct request *r)
+static enum why form_batch(struct sched *s, struct kv *kv, struct plan *p)
 {
     struct state *y = s->self;
 
-    queue_push(&y->waiting, r);
-    s->n_waiting++;
-}
+    while (y->q.waiting.n && y->q.running.n < p->max_seq) {
+        struct request *r = y->q.waiting.head;
 
-static void move(struct sched *s, struct queue *from, struct queue *to, struct request *r, bool front)
-{
-    struct state *y = s->self;
-
-    queue_remove(from, r);
-    if (front)
-        queue_push_front(to, r);
-    else
-        queue_push(to, r);
-    s->n_waiting = y->waiting.n;
-    s->n_running = y->running.n;
-}
-
-static void form_batch(struct sched *s, struct kv *kv, struct plan *p)
-{
-    struct state *y = s->self;
-    enum why why = WHY_SEQ_CAP;
-
-    while (y->waiting.n && y->running.n < p->max_seq) {
-        struct request *r = y->waiting.head;
-
-        if (kv_admit(kv, r, req_known(r))) {
-            why = WHY_NO_KV;
-            break;
-        }
-        move(s, &y->waiting, &y->running, r, false);
+        if (kv_admit(kv, r, req_known(r)))
+            return WHY_NO_KV;
+        queues_admit(s, r);
     }
-    plan_why(p, why, y->waiting.n);
-}
-
-/* Prompts first, in order; true when any was planned. */
-static bool plan_prompts(struct state *y, struct plan *p)
-{
-    for (struct request *r = y->running.head; r && plan_room(p); r = r->next)
-        if (req_todo(r) > 1)
-            plan_add(p, r, min_u32(req_todo(r), plan_room(p)));
-    return p->n > 0;
+    return WHY_SEQ_CAP;
 }
 
 static void plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p)
 {
     struct state *y = s->self;
+    enum why why = WHY_CLOSED;
 
     (void)now_ns;
-    if (y->running.n)
-        plan_why(p, WHY_CLOSED, y->waiting.n);
-    else
-        form_batch(s, kv, p);
-    if (plan_prompts(y, p))
-        return;
-    plan_decodes(p, kv, &y->running, &y->waiting, y->yield, y->victim);
-    s->n_running = y->running.n;
-    s->n_waiting = y->waiting.n;
-    p->why[WHY_CLOSED] += p->n_preempt;        /* who yields waits for the next batch */
-}
-
-static void finish(struct sched *s, struct request *r)
-{
-    struct state *y = s->self;
-
-    queue_remove(&y->running, r);
-    s->n_running--;
+    if (!y->q.running.n)
+        why = form_batch(s, kv, p);
+    plan_prompts_in_order(p, &y->q.running);
+    if (!p->n)
+        plan_decodes(p, kv, &y->q.running, &y->q.waiting, y->yield, y->victim);
+    queues_count(s);
+    plan_why(p, p->n_preempt ? WHY_CLOSED : why, y->q.waiting.n);  /* who yields waits for the next batch */
 }
 
 const struct sched_ops sched_static = {
     .name = "static", .about = "request-level batches: closed until the last request is done",
     .knobs = knobs, .state_bytes = sizeof(struct state),
-    .open = open, .arrive = arrive, .plan = plan, .finish = finish,
+    .open = open, .arrive = queues_arrive, .plan = plan, .finish = queues_finish,
 };
