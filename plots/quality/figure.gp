@@ -5,7 +5,7 @@ eval(headline)
 # Losses span three decades and cross zero: asinh is linear near zero and logarithmic far from it.
 set nonlinear y via asinh(5 * y) inverse sinh(y) / 5
 set ytics ('-10' -10, '-1' -1, '-0.1' -0.1, '0' 0, '0.1' 0.1, '1' 1, '10' 10, '100' 100, '1000' 1000); set grid y
-set key top left
+set key at screen 0.985, screen 0.965 right top horizontal
 do for [side=1:2] {
     set tmargin at screen 0.86; set bmargin at screen 0.17
     set lmargin at screen (side == 1 ? 0.075 : 0.575); set rmargin at screen (side == 1 ? 0.485 : 0.985)
