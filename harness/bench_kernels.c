@@ -15,7 +15,7 @@
 
 extern const struct device_ops device_cpu;
 
-enum { MAX_ROUND = 64, MAX_CASE = 160, MAX_WEIGHT = 160 };
+enum { MAX_ROUND = 64, MAX_CASE = 240, MAX_WEIGHT = 160 };
 enum { DIM = 576, FFN = 1536, N_Q = 9, N_KV = 3, HD = 64, LAYERS = 30 };   /* SmolLM2-135M */
 enum kind { READ = ROOF_READ, FMA = ROOF_FMA, DOT = ROOF_DOT, MATMUL, ATTEND };
 
@@ -151,7 +151,7 @@ static struct bench_case *add_matmul(struct bench_run *b, const char *name, stru
 
     wfmt_name(f, fmt, sizeof fmt);
     snprintf(c->what, sizeof c->what, "%s M %u", fmt, (unsigned)m);
-    c->compute = f.fmt >= FMT_INT8 ? DOT : FMA;
+    c->compute = fmt_takes_a8(f.fmt) ? DOT : FMA;
     c->set = s;
     c->m = m;
     for (uint32_t i = 0; i < s->n; i++) {
@@ -201,7 +201,8 @@ static void add_attend(struct bench_run *b, uint32_t n_seq, uint32_t ctx, uint32
 static int add_all(struct bench_run *b, struct err *e)
 {
     static const struct wfmt formats[] = {
-        { FMT_F16, 0 }, { FMT_INT8, 0 }, { FMT_INT4, 64 }, { FMT_INT4, 32 }
+        { FMT_F16, 0 }, { FMT_BF16, 0 }, { FMT_FP8, 0 }, { FMT_INT8, 0 }, { FMT_INT4, 64 }, { FMT_INT4, 32 },
+        { FMT_INT4Z, 32 }
     };
     static const char *const roof[] = { "roof: memory read", "roof: F32 FMA loop",
                                         "roof: int8 dot loop" };
@@ -301,7 +302,7 @@ static const char help[] =
     "  --only GROUP cuda: matmul, decode, prefill or rows\n"
     "  --quick      fewer rounds and shapes (about 20 s)\n"
     "  --json       one JSON object instead of a table\n"
-    "  --isa NAME   avx512, avx2 or scalar; default: the best here\n"
+    "  --isa NAME   avx512bf16, avx512, avx2 or scalar; default: the best here\n"
     "  --threads N  default: all cores\n"
     "  --format F   weights of one format only: f16, int8 or int4; none: no matrices\n\n"
     "example: servelab bench kernels --quick\n";

@@ -9,7 +9,8 @@
 extern const struct bench bench_step;
 
 static const char help[] =
-    "usage: servelab bench step [--device D] [--model M] [--precision A,B,C] [--batch N] [--context N] [--rounds N] [--json]\n\n"
+    "usage: servelab bench step [--device D] [--model M] [--precision A,B,C] [--batch N] [--context N]\n"
+    "                           [--rounds N] [--json]\n\n"
     "Times whole decode steps at batch 1 and N, launched eagerly and as graphs where the device can, and compares\n"
     "with the time that weights and cached K and V need at the rate of a large copy on that device.\n"
     "  --device D       cpu (default), cuda\n"

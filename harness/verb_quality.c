@@ -26,14 +26,15 @@ enum { PRECISIONS_MAX = 24, TEXT_MAX = 1 << 28 };
 
 static const char help[] =
     "usage: servelab quality --text F [options]\n\n"
-    "Scores a text under several precisions of one model: perplexity over sliding windows, KL divergence and top-1\n"
-    "agreement with the first precision, and how long greedy answers stay the same. Intervals are 95 % over windows.\n\n"
+    "Scores a text under several precisions of one model: perplexity over sliding windows, KL divergence and\n"
+    "top-1 agreement with the first precision, and how long greedy answers stay the same. Intervals are 95 %\n"
+    "over windows.\n\n"
     "  --text F            the text to score\n"
     "  --model M           a real model (default smollm2-135m; 'make model' fetches it)\n"
     "  --precision LIST    the first one is the reference; 'all' (default): f16 and everything against it\n"
     "  --device D          cpu (default), cuda, ref\n"
     "  --window N          tokens of a window (default 512)   --stride N   scored of each (default 256)\n"
-    "  --windows N         at most so many (default 32)       --skip N     tokens of the text passed over first\n"
+    "  --windows N         at most so many (default 32)       --skip N     tokens passed over first\n"
     "  --answers N         greedy answers (default 16)        --new N      tokens of each (default 64)\n"
     "  --db F              where results go (default results/servelab.db)\n"
     "  --name T            of the experiment (default: quality)\n"

@@ -40,7 +40,7 @@ static const char help[] =
     "  --slo ttft:MS,tpot:MS,e2e:MS   limits for goodput; default: the trace's\n"
     "  --pace P            idle time: skip (default; the clock gains the gap) or wall (slept through)\n"
     "  --max-duration S    cut a run after S seconds of its clock (such a run is invalid)\n"
-    "  --threads N         cpu threads (default: all)      --isa I   cpu: scalar, avx2, avx512\n"
+    "  --threads N         cpu threads (default: all)      --isa I   cpu: scalar, avx2, avx512, avx512bf16\n"
     "  --log L             summary, request, step or token (default token: everything)\n"
     "  --name X --note T   of the experiment               --db F    default results/servelab.db\n"
     "  --no-figures        only record and print           --dry-run say what would run, and stop\n"

@@ -138,8 +138,8 @@ float f32_from_bf16(uint16_t h)
 uint8_t fp8_from_f32(float x)
 {
     uint8_t sign = signbit(x) ? 0x80 : 0;
-    float a = fabsf(x), step;
-    int e;
+    float a = fabsf(x);
+    uint32_t u;
 
     if (a != a)
         return 0x7f;
@@ -147,11 +147,8 @@ uint8_t fp8_from_f32(float x)
         return sign | 0x7e;
     if (a < 0x1p-6f)
         return (uint8_t)(sign | (int)rintf(a * 0x1p9f));        /* 8 is the least normal number */
-    frexpf(a, &e);                              /* a = m * 2^e, m in [0.5, 1) */
-    step = ldexpf(1, e - 4);                    /* 3 bits behind the leading one */
-    a = rintf(a / step) * step;                 /* a power of two division: one rounding */
-    frexpf(a, &e);
-    return (uint8_t)(sign | (e + 6) << 3 | ((int)(ldexpf(a, 4 - e)) & 7));
+    memcpy(&u, &a, 4);
+    return (uint8_t)(sign | (((u + 0x7ffff + (u >> 20 & 1)) >> 20) - (120 << 3)));     /* ties to even */
 }
 
 float f32_from_fp8(uint8_t q)

@@ -62,7 +62,7 @@ static void sim_idle(struct device *d, uint64_t until_ns)
 
 static double roofline(const struct sim *s, enum op op, const struct op_cost *c)
 {
-    double rate = c->fmt >= FMT_INT8 && s->int_rate > 0 ? s->int_rate : s->flop_rate;
+    double rate = fmt_takes_a8(c->fmt) && s->int_rate > 0 ? s->int_rate : s->flop_rate;
     double link = s->profile.link_bandwidth * 1e-9;
     double t_flop = c->flops / rate, t_byte = c->bytes / (op == OP_SWAP ? link : s->byte_rate);
 

@@ -145,6 +145,49 @@ static void graphs_hold_no_step(void)
     side_close(&s);
 }
 
+/* Two models of one shape on one device: each has graphs of its own. */
+static void graphs_know_their_model(void)
+{
+    struct wfmt fmt[2 * ROLE_N] = { { 0 } };
+    struct weight_source src;
+    struct model_shape shape;
+    struct model first;
+    struct side s;
+    static struct world w, start;
+    float *one = NULL, *graph = NULL, *eager = NULL;
+    struct err e = { 0 };
+
+    small_shape(&shape, false);
+    side_open(&s, &device_cuda, &shape, (struct wfmt){ FMT_F16, 0 }, FMT_F16);
+    side_exec(&s, true, true, true);
+    prompts(&s, &w, 4);
+    start = w;
+    first = s.m;
+    for (int i = 0; i < 2 * ROLE_N; i++)
+        fmt[i].fmt = FMT_F16;
+    CU_ASSERT_EQUAL_FATAL(source_synth(&src, &shape, 4, &s.arena, &e), 0);
+    CU_ASSERT_EQUAL_FATAL(model_open(&s.m, &s.dev, &shape, fmt, &src, &e), 0);
+    CU_ASSERT_EQUAL_FATAL(model_room(&s.m, MAX_TOK, MAX_ROW, &e), 0);
+    count_from();
+    for (int i = 0; i < 2; i++) {                      /* first, second, first, second: nothing is freed */
+        struct model second = s.m;
+
+        s.m = first, w = start;
+        decode(&s, &w, 4, 1, &one);
+        s.m = second, w = start;
+        decode(&s, &w, 4, 1, &graph);
+    }
+    counted(2, 4);
+    side_exec(&s, true, false, true);
+    w = start;
+    decode(&s, &w, 4, 1, &eager);
+    CU_ASSERT(same_bits(eager, graph, 4 * shape.vocab));
+    CU_ASSERT(!same_bits(one, graph, 4 * shape.vocab));
+    model_close(&first);
+    free(one), free(graph), free(eager);
+    side_close(&s);
+}
+
 /* ---- strategies ---- */
 
 enum { N_REQUEST = 6, MAX_LEN = 64 };
@@ -207,6 +250,7 @@ static const struct test tests[] = {
     { "graphs are made once and replayed, padding is counted", graphs_are_replayed },
     { "graphs end where the buffers end", graphs_end_with_the_buffers },
     { "graphs hold nothing of the step they were made from", graphs_hold_no_step },
+    { "graphs know their model", graphs_know_their_model },
     { "exact: the same tokens under every strategy", strategies_agree },
     { 0 },
 };
