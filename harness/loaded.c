@@ -24,6 +24,36 @@ int loaded_open_from(struct loaded_set *s, struct device *d, const struct model_
     return 0;
 }
 
+int loaded_scales(struct loaded_set *s, const char *path, const char *sha256, struct err *e)
+{
+    if (scales_read(&s->scales, path, &s->shape, sha256, e))
+        return -1;
+    source_scaled(&s->scaled_source, &s->scaled, &s->shape, &s->source, &s->scales);
+    s->has_scales = true;
+    return 0;
+}
+
+bool loaded_wants_scales(const struct strategy *st)
+{
+    const struct params *p = &st->prec_params;
+
+    for (size_t i = 0; p->knob && p->knob[i].name; i++)
+        if (!strcmp(p->knob[i].name, "awq"))
+            return p->value[i] != 0;
+    return false;
+}
+
+const struct weight_source *loaded_source(const struct loaded_set *s, const struct strategy *st, struct err *e)
+{
+    if (!loaded_wants_scales(st))
+        return &s->source;
+    if (s->has_scales)
+        return &s->scaled_source;
+    err_set(e, EXIT_USAGE, "%s: awq=on needs --scales FILE; 'servelab calibrate --model M --text F --out FILE' writes one",
+            st->name);
+    return NULL;
+}
+
 static uint64_t bytes_open(const struct loaded_set *s)
 {
     uint64_t sum = 0;
@@ -76,12 +106,15 @@ static struct loaded *slot_for(struct loaded_set *s, const char *prec, struct er
 struct model *loaded_get(struct loaded_set *s, const struct strategy *st, struct err *e)
 {
     uint64_t limit = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
+    const struct weight_source *source = loaded_source(s, st, e);
     struct prec prec = { st->prec, st->prec_params };
     struct loaded *slot;
     struct wfmt *fmt;
     char name[64];
     int rc;
 
+    if (!source)
+        return NULL;
     weights_name(&prec, name, sizeof name);
     slot = slot_for(s, name, e);
     if (!slot || slot->is_open)
@@ -95,7 +128,7 @@ struct model *loaded_get(struct loaded_set *s, const struct strategy *st, struct
     }
     for (uint32_t i = 0; i < ROLE_N * s->shape.n_layer; i++)
         fmt[i] = prec.ops->pick(&prec, (enum role)(i % ROLE_N), i / ROLE_N, s->shape.n_layer);
-    rc = model_open(&slot->model, s->dev, &s->shape, fmt, &s->source, e);
+    rc = model_open(&slot->model, s->dev, &s->shape, fmt, source, e);
     free(fmt);
     slot->is_open = !rc;
     return rc ? NULL : &slot->model;
@@ -105,6 +138,7 @@ void loaded_close(struct loaded_set *s)
 {
     close_others(s);
     free(s->slot);
+    scales_free(&s->scales);
     arena_free(&s->arena);
     memset(s, 0, sizeof *s);
 }

@@ -395,6 +395,22 @@ static int device_can(struct sweep *s)
     return 0;
 }
 
+/* Scales are read where they are asked for, and asked for where they are given. */
+static int scales(struct sweep *s)
+{
+    bool wanted = false;
+
+    if (s->c->scales && loaded_scales(&s->models, s->c->scales, s->sha256, s->e))
+        return -1;
+    for (size_t i = 0; i < s->c->n_strategy; i++) {
+        wanted = wanted || loaded_wants_scales(&s->c->strategy[i]);
+        if (!loaded_source(&s->models, &s->c->strategy[i], s->e))
+            return -1;
+    }
+    return wanted || !s->c->scales ? 0
+         : err_set(s->e, EXIT_USAGE, "--scales %s: no strategy's precision has awq=on, such as int4:awq=on", s->c->scales);
+}
+
 static int prepare(struct sweep *s)
 {
     const struct sweep_conf *c = s->c;
@@ -416,7 +432,7 @@ static int prepare(struct sweep *s)
         return err_set(s->e, EXIT_USAGE, "--max-len %u: model %s ends at %u tokens", s->max_len,
                        s->shape.name, s->shape.max_context);
     if (kv_size(s, FMT_F16) || dev_open(&s->dev, c->device, &c->device_conf, s->e) ||
-        device_can(s) || loaded_open_from(&s->models, &s->dev, &s->shape, &s->files.source) || pool_for(s, FMT_F16))
+        device_can(s) || loaded_open_from(&s->models, &s->dev, &s->shape, &s->files.source) || scales(s) || pool_for(s, FMT_F16))
         return -1;
     return 0;
 }

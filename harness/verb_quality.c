@@ -1,6 +1,5 @@
 /* verb_quality.c - `servelab quality`: perplexity, KL divergence, agreement and greedy answers of precisions on a text,
  * with intervals, into the database; and the figure of loss against speed and bytes. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include "harness/experiment.h"
 #include "harness/figures.h"
 #include "harness/quality.h"
+#include "harness/text_file.h"
 #include "harness/verb.h"
 #include "models/load.h"
 #include "models/tokenizer_gguf.h"
@@ -22,7 +22,7 @@
 
 extern const struct verb verb_quality;
 
-enum { PRECISIONS_MAX = 24, TEXT_MAX = 1 << 28 };
+enum { PRECISIONS_MAX = 24 };
 
 static const char help[] =
     "usage: servelab quality --text F [options]\n\n"
@@ -32,6 +32,7 @@ static const char help[] =
     "  --text F            the text to score\n"
     "  --model M           a real model (default smollm2-135m; 'make model' fetches it)\n"
     "  --precision LIST    the first one is the reference; 'all' (default): f16 and everything against it\n"
+    "  --scales F          of 'servelab calibrate', for precisions with awq=on; 'all' then has them too\n"
     "  --device D          cpu (default), cuda, ref\n"
     "  --window N          tokens of a window (default 512)   --stride N   scored of each (default 256)\n"
     "  --windows N         at most so many (default 32)       --skip N     tokens passed over first\n"
@@ -42,11 +43,11 @@ static const char help[] =
     "  --quiet             no progress\n\n"
     "example: servelab quality --model smollm2-135m --precision f16,int8,int4,f16:kv=int8 --text book.txt\n";
 
-enum { O_TEXT = 1, O_MODEL, O_PREC, O_DEVICE, O_WINDOW, O_STRIDE, O_WINDOWS, O_SKIP, O_ANSWERS, O_NEW, O_DB, O_NAME, O_JSON,
+enum { O_TEXT = 1, O_MODEL, O_PREC, O_SCALES, O_DEVICE, O_WINDOW, O_STRIDE, O_WINDOWS, O_SKIP, O_ANSWERS, O_NEW, O_DB, O_NAME, O_JSON,
        O_QUIET };
 static const struct option options[] = {
     { "text", 1, NULL, O_TEXT }, { "model", 1, NULL, O_MODEL }, { "precision", 1, NULL, O_PREC },
-    { "device", 1, NULL, O_DEVICE }, { "window", 1, NULL, O_WINDOW }, { "stride", 1, NULL, O_STRIDE },
+    { "scales", 1, NULL, O_SCALES }, { "device", 1, NULL, O_DEVICE }, { "window", 1, NULL, O_WINDOW }, { "stride", 1, NULL, O_STRIDE },
     { "windows", 1, NULL, O_WINDOWS }, { "skip", 1, NULL, O_SKIP }, { "answers", 1, NULL, O_ANSWERS },
     { "new", 1, NULL, O_NEW }, { "db", 1, NULL, O_DB }, { "name", 1, NULL, O_NAME }, { "json", 0, NULL, O_JSON },
     { "quiet", 0, NULL, O_QUIET }, { 0 }
@@ -55,9 +56,10 @@ static const struct option options[] = {
 /* What 'all' means: every weight format with F16 caches, every cache format with F16 weights, and both small. */
 static const char all[] = "f16,bf16,fp8,int8,mixed,int4:group=32,int4,int4:group=128,int4:group=row,int4:zero=on,"
                           "int4:act=f32,f16:kv=int8,f16:kv=fp8,int4:kv=int8";
+static const char all_scaled[] = ",int4:awq=on,int4:awq=on:act=f32";      /* and with --scales */
 
 struct job {
-    const char *text, *model, *precision, *device, *db, *name;
+    const char *text, *model, *precision, *scales, *device, *db, *name;
     int64_t window, stride, windows, skip, answers, n_new;
     bool json, quiet;
     struct model_files files;
@@ -74,42 +76,12 @@ struct job {
 
 /* ---- in ---- */
 
-static int read_text(struct job *j, char **text, size_t *n)
-{
-    FILE *f = fopen(j->text, "rb");
-    struct stat st;
-
-    if (!f || fstat(fileno(f), &st) || !S_ISREG(st.st_mode)) {
-        err_set(j->e, EXIT_USAGE, "--text %s: cannot be read: %s", j->text, f ? "not a file" : strerror(errno));
-        if (f)
-            fclose(f);
-        return -1;
-    }
-    *n = (size_t)st.st_size;
-    *text = st.st_size > TEXT_MAX ? NULL : malloc(*n + 1);
-    if (!*text || fread(*text, 1, *n, f) != *n) {
-        fclose(f);
-        free(*text);
-        return err_set(j->e, EXIT_USAGE, "--text %s: %lld bytes cannot be read; at most %d", j->text,
-                       (long long)st.st_size, TEXT_MAX);
-    }
-    fclose(f);
-    return sha256_file(j->text, j->text_sha, j->e);
-}
-
 static int tokens(struct job *j)
 {
-    char *text;
-    size_t n;
-    int rc;
-
-    if (read_text(j, &text, &n))
+    if (text_file_tokens(j->text, j->t, &j->ids, j->text_sha, j->e))
         return -1;
-    rc = tokenizer_encode(j->t, text, n, 0, &j->ids, j->e);
-    free(text);
-    if (!rc && (uint64_t)j->skip >= j->ids.n)
-        rc = err_set(j->e, EXIT_USAGE, "--skip %lld: the text has %zu tokens", (long long)j->skip, j->ids.n);
-    return rc;
+    return (uint64_t)j->skip < j->ids.n ? 0
+         : err_set(j->e, EXIT_USAGE, "--skip %lld: the text has %zu tokens", (long long)j->skip, j->ids.n);
 }
 
 static int precisions(struct job *j)
@@ -117,7 +89,8 @@ static int precisions(struct job *j)
     bool everything = !strcmp(j->precision, "all");
     char copy[1024], text[300], *save = NULL;
 
-    if (snprintf(copy, sizeof copy, "%s", everything ? all : j->precision) >= (int)sizeof copy)
+    if (snprintf(copy, sizeof copy, "%s%s", everything ? all : j->precision, everything && j->scales ? all_scaled : "") >=
+        (int)sizeof copy)
         return err_set(j->e, EXIT_USAGE, "--precision: a list that long");
     for (char *p = strtok_r(copy, ",", &save); p; p = strtok_r(NULL, ",", &save)) {
         if (j->n == PRECISIONS_MAX)
@@ -127,6 +100,22 @@ static int precisions(struct job *j)
             return -1;
     }
     return j->n ? 0 : err_set(j->e, EXIT_USAGE, "--precision: expected names, such as f16,int4");
+}
+
+/* Scales are read where they are asked for, and asked for where they are given. */
+static int scales(struct job *j)
+{
+    bool wanted = false;
+
+    if (j->scales && loaded_scales(&j->models, j->scales, j->model_sha, j->e))
+        return -1;
+    for (uint32_t i = 0; i < j->n; i++) {
+        wanted = wanted || loaded_wants_scales(&j->st[i]);
+        if (!loaded_source(&j->models, &j->st[i], j->e))
+            return -1;
+    }
+    return wanted || !j->scales ? 0
+         : err_set(j->e, EXIT_USAGE, "--scales %s: no precision of the list has awq=on, such as int4:awq=on", j->scales);
 }
 
 static void prec_text(const struct strategy *st, char out[64])
@@ -174,6 +163,9 @@ static void print_all(const struct job *j)
         printf("%s (%s) on %s\n%s: %u tokens scored in %u windows of %lld, stride %lld\n", j->files.shape.name,
                j->files.source.about, j->dev.label, j->text, j->q[0].n_scored, j->q[0].n_window, (long long)j->window,
                (long long)j->stride);
+        if (j->scales)
+            printf("awq=on: scales for %s, calibrated on %u tokens of %s\n", j->models.scales.precision,
+                   j->models.scales.n_tok, j->models.scales.text);
         if (source_quantised(j))
             printf("the file's weights were already quantised: the reference is what the file holds, not the original model\n");
         printf("%-20s %8s %10s %-16s %9s %9s %6s %6s %9s %8s %11s %8s\n", "precision", "ppl", "loss", "[95 %]", "KL", "top-1",
@@ -195,7 +187,7 @@ static int record_one(struct job *j, struct recorder *r, uint32_t i, int64_t exp
     enum fmt kv = prec_kv(&(struct prec){ j->st[i].prec, j->st[i].prec_params });
     char dtype[64];
     struct model_row m = {
-        .name = s->name, .about = j->files.source.about, .weight_dtype = dtype, .kv_dtype = fmt_name(kv),
+        .name = s->name, .about = loaded_source(&j->models, j->st + i, NULL)->about, .weight_dtype = dtype, .kv_dtype = fmt_name(kv),
         .layers = s->n_layer, .heads = s->n_head, .kv_heads = s->n_kv_head, .d_model = s->dim, .vocab_size = s->vocab,
         .weight_bytes = (int64_t)q->weight_bytes, .kv_bytes_per_token = (int64_t)q->kv_token_bytes,
         .is_synthetic = j->files.source.is_synthetic, .sha256 = j->model_sha,
@@ -283,6 +275,7 @@ static int read_args(struct job *j, int argc, char **argv, bool *done)
         case O_TEXT: j->text = optarg; break;
         case O_MODEL: j->model = optarg; break;
         case O_PREC: j->precision = optarg; break;
+        case O_SCALES: j->scales = optarg; break;
         case O_DEVICE: j->device = optarg; break;
         case O_WINDOW: rc = number("window", 16, 8192, &j->window, j->e); break;
         case O_STRIDE: rc = number("stride", 1, 8192, &j->stride, j->e); break;
@@ -326,7 +319,7 @@ static int work(struct job *j, const char *command)
                        j->files.shape.max_context);
     if (model_files_sha256(&j->files, j->model_sha, j->e) || tokenizer_open(&j->t, j->files.path, j->e) || tokens(j) ||
         dev_open(&j->dev, ops, &conf, j->e) ||
-        loaded_open_from(&j->models, &j->dev, &j->files.shape, &j->files.source) ||
+        loaded_open_from(&j->models, &j->dev, &j->files.shape, &j->files.source) || scales(j) ||
         quality_measure(&j->models, j->st, j->n, j->ids.id + j->skip, j->ids.n - (size_t)j->skip, &c, j->q, j->e))
         return -1;
     print_all(j);

@@ -24,6 +24,7 @@ static const char help[] =
     "  --profile P         sim: machine to simulate (default cpu; see 'servelab list profiles')\n"
     "  --model M           a downloaded model, a Hugging Face folder, a GGUF file, or a shape (synthetic\n"
     "                      weights); default smollm2-135m: the real one where 'make model' fetched it\n"
+    "  --scales F          AWQ scales of 'servelab calibrate', for precisions with awq=on\n"
     "  --show-text         print what each request was answered (real models)\n"
     "  --rate X[,X]        multiplies the trace's arrival rate; '1-8*2' means 1,2,4,8 (default 1)\n"
     "  --repeats N         each cell N times, interleaved (default 1)\n"
@@ -50,14 +51,15 @@ static const char help[] =
     "example: servelab run --trace chat.json --device sim --profile l4 --rate 1-16*2\n";
 
 enum {
-    O_TRACE = 1, O_STRATEGY, O_DEVICE, O_PROFILE, O_MODEL, O_SHOW, O_RATE, O_REPEATS, O_SEED, O_LIMIT, O_KV,
+    O_TRACE = 1, O_STRATEGY, O_DEVICE, O_PROFILE, O_MODEL, O_SCALES, O_SHOW, O_RATE, O_REPEATS, O_SEED, O_LIMIT, O_KV,
     O_MAX_LEN, O_OVERLONG, O_SORT, O_SLO, O_PACE, O_MAX_DURATION, O_THREADS, O_ISA, O_LOG, O_NAME,
     O_NOTE, O_DB, O_HOST_KV, O_MAX_NEW, O_NO_FIGURES, O_DRY_RUN, O_PROGRESS, O_QUIET, O_COLOR, O_JSON
 };
 static const struct option options[] = {
     { "trace", 1, NULL, O_TRACE }, { "strategy", 1, NULL, O_STRATEGY },
     { "device", 1, NULL, O_DEVICE }, { "profile", 1, NULL, O_PROFILE },
-    { "model", 1, NULL, O_MODEL }, { "show-text", 0, NULL, O_SHOW }, { "rate", 1, NULL, O_RATE }, { "repeats", 1, NULL, O_REPEATS },
+    { "model", 1, NULL, O_MODEL }, { "scales", 1, NULL, O_SCALES },
+    { "show-text", 0, NULL, O_SHOW }, { "rate", 1, NULL, O_RATE }, { "repeats", 1, NULL, O_REPEATS },
     { "seed", 1, NULL, O_SEED }, { "limit", 1, NULL, O_LIMIT }, { "kv", 1, NULL, O_KV },
     { "host-kv", 1, NULL, O_HOST_KV }, { "max-new", 1, NULL, O_MAX_NEW },
     { "max-len", 1, NULL, O_MAX_LEN }, { "overlong", 1, NULL, O_OVERLONG },
@@ -166,6 +168,7 @@ static int take(struct args *a, int opt, struct err *e)
     case O_DEVICE: a->device = optarg; break;
     case O_PROFILE: c->device_conf.profile = optarg; break;
     case O_MODEL: c->model = optarg; break;
+    case O_SCALES: c->scales = optarg; break;
     case O_SHOW: c->show_text = true; break;
     case O_RATE: a->rate = optarg; break;
     case O_REPEATS: rc = whole("repeats", optarg, 1, 10000, &v, e); c->repeats = (uint32_t)v; break;

@@ -4,6 +4,15 @@
  * add is part of the next norm. Only rows that yield a token reach the head. */
 #include "models/model.h"
 
+/* A product; whoever calibrates sees its input. */
+static void product(struct model *m, void *out, const void *in, const struct weight *w, enum role role, uint32_t layer,
+                    uint32_t n)
+{
+    if (m->watch)
+        m->watch(m->watch_self, role, layer, in, n);
+    dev_matmul(m->dev, out, in, w, n);
+}
+
 static void layer_step(struct model *m, uint32_t l, struct kv_pool *kv, const struct batch *b)
 {
     const struct model_shape *s = &m->shape;
@@ -11,14 +20,14 @@ static void layer_step(struct model *m, uint32_t l, struct kv_pool *kv, const st
     struct device *d = m->dev;
 
     dev_norm(d, m->y, m->x, l ? m->y : NULL, y->gain[GAIN_ATTENTION], b->n_tok, s->dim, s->norm_eps);
-    dev_matmul(d, m->qkv, m->y, &y->qkv, b->n_tok);
+    product(m, m->qkv, m->y, &y->qkv, ROLE_QKV, l, b->n_tok);
     dev_rope_store(d, m->qkv, kv, l, b, &y->rope);
     dev_attend(d, m->att, m->qkv, kv, l, b, s->n_head);
-    dev_matmul(d, m->y, m->att, &y->o, b->n_tok);
+    product(m, m->y, m->att, &y->o, ROLE_O, l, b->n_tok);
     dev_norm(d, m->y, m->x, m->y, y->gain[GAIN_FFN], b->n_tok, s->dim, s->norm_eps);
-    dev_matmul(d, m->gate_up, m->y, &y->gate_up, b->n_tok);
+    product(m, m->gate_up, m->y, &y->gate_up, ROLE_GATE_UP, l, b->n_tok);
     dev_swiglu(d, m->ffn, m->gate_up, b->n_tok, s->ffn);
-    dev_matmul(d, m->y, m->ffn, &y->down, b->n_tok);
+    product(m, m->y, m->ffn, &y->down, ROLE_DOWN, l, b->n_tok);
 }
 
 int model_step(struct model *m, struct kv_pool *kv, const struct batch *b, uint32_t *next,
@@ -39,7 +48,7 @@ int model_step(struct model *m, struct kv_pool *kv, const struct batch *b, uint3
     dev_times(d, 1);
     dev_norm(d, m->y, m->x, m->y, m->norm_final, b->n_tok, s->dim, s->norm_eps);
     dev_gather(d, m->picked, m->y, b->row, b->n_row, s->dim);
-    dev_matmul(d, m->logits, m->picked, &m->head, b->n_row);
+    product(m, m->logits, m->picked, &m->head, ROLE_HEAD, 0, b->n_row);
     dev_pick(d, next, m->logits, b->n_row, s->vocab);
     return dev_end(d, e);
 }

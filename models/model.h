@@ -57,6 +57,10 @@ struct model {
     /* activations for up to max_tok rows and max_row picked rows */
     uint32_t max_tok, max_row;
     void *x, *y, *qkv, *att, *gate_up, *ffn, *picked, *logits;
+    /* Sees the input of every product, before it (calibration); NULL: nobody does. act [n_tok, inputs of the role],
+     * layer 0 for the head. Steps launched as graphs are not to be watched. */
+    void (*watch)(void *self, enum role role, uint32_t layer, const void *act, uint32_t n_tok);
+    void *watch_self;
     struct arena arena;
 };
 

@@ -5,13 +5,16 @@
  * act=device: cpu multiplies by activations that it quantises to int8 per row and group (W4A8), as llama.cpp
  * does for Q4_0; a GPU dequantises into F16 tensor-core operands (W4A16). The output says which device ran.
  * act=f32: weights are decoded and multiplied by F32 activations (W4A32): slow, it tells the error of
- * the weights from that of the activations. */
+ * the weights from that of the activations.
+ * awq=on: weights are scaled per input channel before they are rounded (AWQ: Lin et al. 2024, models/scaled.h), by
+ * scales that 'servelab calibrate' found on a text. Formats, bytes and speed are the same. */
 #include "strategies/strategy.h"
 
 static const struct knob knobs[] = {
     { "group", "32|64|128|row", 1, 0, 0, "inputs that share a scale" },
     { "zero", "off|on", 0, 0, 0, "a least value beside each scale" },
     { "act", "device|f32", 0, 0, 0, "what weights are multiplied by" },
+    { "awq", "off|on", 0, 0, 0, "inputs scaled by the activations they meet; needs --scales" },
     PREC_KV_KNOB,
     { 0 },
 };

@@ -9,6 +9,7 @@ static const struct knob knobs[] = {
     { "low", "int4|int8|fp8", 0, 0, 0, "format of the layers between them" },
     { "layers", NULL, 1, 0, 1000, "layers at each end that are kept high" },
     { "group", "32|64|128|row", 1, 0, 0, "int4: inputs that share a scale" },
+    { "awq", "off|on", 0, 0, 0, "inputs scaled by the activations they meet; needs --scales" },
     PREC_KV_KNOB,
     { 0 },
 };
