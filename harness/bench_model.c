@@ -9,13 +9,14 @@
 #include <string.h>
 
 #include "harness/loaded.h"
+#include "harness/model_pass.h"
 #include "harness/roof.h"
 #include "harness/verb.h"
 
 extern const struct bench bench_model;
 extern const struct device_ops device_cpu;
 
-enum { MAX_ROUND = 32, PROMPT = 512, BLOCK = 16, MAX_SEQ = 32, MAX_LEN = 768 };
+enum { MAX_ROUND = 32 };
 
 struct model_case {
     const char *name;
@@ -24,7 +25,7 @@ struct model_case {
     double bytes, ops[ROOF_N];         /* of all steps, by the roof that they need */
 };
 static const struct model_case cases[] = {
-    { .name = "pp512", .n_seq = 1, .n = PROMPT, .steps = 1 },
+    { .name = "pp512", .n_seq = 1, .n = PASS_TOK, .steps = 1 },
     { .name = "tg, depth 64", .n_seq = 1, .depth = 64, .n = 1, .steps = 16 },
     { .name = "tg, depth 576", .n_seq = 1, .depth = 576, .n = 1, .steps = 16 },
     { .name = "tg B 4, depth 160", .n_seq = 4, .depth = 160, .n = 1, .steps = 8 },
@@ -49,38 +50,6 @@ struct bench_all {
     int rounds;
 };
 
-/* Runs one step of a case; sequences stand one behind the other in the pool, in blocks of 16. */
-static int one_step(struct bench_all *b, struct model *m, const struct model_case *c, uint32_t depth,
-                    struct err *e)
-{
-    static uint32_t tok[PROMPT], pos[PROMPT], slot[PROMPT], row[MAX_SEQ], next[MAX_SEQ];
-    static uint32_t start[MAX_SEQ + 1], len[MAX_SEQ], bt[MAX_SEQ], tstart[MAX_SEQ + 1];
-    static uint32_t table[MAX_SEQ * MAX_LEN / BLOCK];
-    uint32_t at = 0, n_table = 0;
-
-    for (uint32_t s = 0; s < c->n_seq; s++) {
-        start[s] = at;
-        tstart[s] = n_table;
-        len[s] = depth + c->n;
-        bt[s] = BLOCK;
-        for (uint32_t k = 0; k * BLOCK < len[s]; k++)
-            table[n_table++] = s * MAX_LEN + k * BLOCK;
-        for (uint32_t i = 0; i < c->n; i++, at++) {
-            tok[at] = (s * 7919 + depth + i * 31) % b->shape.vocab;
-            pos[at] = depth + i;
-            slot[at] = s * MAX_LEN + depth + i;
-        }
-        row[s] = at - 1;
-    }
-    start[c->n_seq] = at;
-    tstart[c->n_seq] = n_table;
-    struct batch batch = { .n_tok = at, .n_seq = c->n_seq, .n_row = c->n_seq, .n_table = n_table,
-                           .tok = tok, .pos = pos, .slot = slot, .seq_start = start, .kv_len = len,
-                           .block_tokens = bt, .table_start = tstart, .table = table, .row = row };
-
-    return model_step(m, &b->kv, &batch, next, e);
-}
-
 static int one_case(struct bench_all *b, int p, int i, int round, struct err *e)
 {
     struct model_case *c = &b->c[p][i];
@@ -89,7 +58,7 @@ static int one_case(struct bench_all *b, int p, int i, int round, struct err *e)
     memset(b->dev.total, 0, sizeof b->dev.total);
     t0 = bench_seconds();
     for (uint32_t k = 0; k < c->steps; k++)
-        if (one_step(b, b->model[p], c, c->depth + k, e))
+        if (pass_step(b->model[p], &b->kv, &(struct pass){ 0, c->n_seq, c->depth + k, c->n }, e))
             return -1;
     if (round >= 0)
         c->s[round] = bench_seconds() - t0;
@@ -151,7 +120,7 @@ static int prepare(struct bench_all *b, const struct device_conf *conf, struct e
     if (shape_load(&b->shape, "smollm2-135m", e) || dev_open(&b->dev, &device_cpu, conf, e) ||
         loaded_open(&b->models, &b->dev, &b->shape, 1, e) ||
         dev_kv_open(&b->dev, &b->kv, b->shape.n_layer, b->shape.n_kv_head, b->shape.head_dim, FMT_F16,
-                    MAX_SEQ * MAX_LEN, e))
+                    PASS_SEQ * PASS_LEN, e))
         return -1;
     for (int p = 0; p < N_PREC; p++) {
         struct strategy st;
@@ -159,7 +128,7 @@ static int prepare(struct bench_all *b, const struct device_conf *conf, struct e
 
         snprintf(name, sizeof name, "continuous+paged+%s", precs[p]);
         if (strategy_parse(&st, name, e) || !(b->model[p] = loaded_get(&b->models, &st, e)) ||
-            model_room(b->model[p], PROMPT, MAX_SEQ, e))
+            model_room(b->model[p], PASS_TOK, PASS_SEQ, e))
             return -1;
         memcpy(b->c[p], cases, sizeof cases);
     }

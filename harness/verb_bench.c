@@ -18,7 +18,7 @@ static void print_help(void)
 {
     fputs(help, stdout);
     for (size_t i = 0; bench_registry[i]; i++)
-        printf("  %-10s %s\n", bench_registry[i]->name, bench_registry[i]->about);
+        printf("  %-16s %s\n", bench_registry[i]->name, bench_registry[i]->about);
 }
 
 static int run(int argc, char **argv, struct err *e)
