@@ -3,7 +3,7 @@
 #   make -f .ci/emu.mk [SAN=1 | TSAN=1] [CC=clang] [FILTER=suite or suite/test]
 # While kernels are being written: CU_SRC='some.cu others.cu' and SUITES='names' build and run only those.
 # Needs the CUDA toolkit's headers, neither its compiler nor a GPU; without them it says so and runs nothing.
-# TSAN=1 instruments the kernels only: OpenMP's own synchronisation is unknown to TSan.
+# SAN and TSAN instrument the C++ (kernels, emulator, their tests), not the project's C, which has its own suite.
 MAKEFLAGS += -r
 include .ci/variant.mk
 .DEFAULT_GOAL := run
@@ -17,6 +17,8 @@ CUDA_HEADERS := $(shell for d in "$$CUDA_HOME" "$$CUDA_PATH" /usr/local/cuda \
     "$$(dirname "$$(dirname "$$(readlink -f "$$(command -v nvcc || echo /x/x/x)")")")" /usr; do \
     [ -n "$$d" ] && [ -e "$$d/include/cuda_fp8.h" ] && [ -e "$$d/include/cublas_v2.h" ] && echo "$$d/include" && break; done)
 O := build/emu/$(notdir $(firstword $(CC)))$(if $(SAN),-san)$(if $(TSAN),-tsan)
+# C objects are the same in all variants: only what runs as a kernel is instrumented.
+CO := build/emu/$(notdir $(firstword $(CC)))
 BIN := $(O)/servelab-emu
 
 SUITES := $(sort $(patsubst test_%,%,$(basename $(notdir $(wildcard tests/emu/test_*.c tests/emu/test_*.cc)))))
@@ -30,20 +32,19 @@ C_SRC := $(filter-out %_avx2.c %_avx512.c,$(C_SRC))
 endif
 CU_SRC := $(wildcard kernels/cuda/*.cu)
 CXX_SRC := $(CU_SRC) $(filter-out tests/emu/test_%,$(wildcard tests/emu/*.cc)) $(call suite_file,cc)
-OBJ := $(C_SRC:%.c=$(O)/%.o) $(CXX_SRC:%=$(O)/%.o) $(O)/gen/registry.o $(O)/gen/tests.o
+OBJ := $(C_SRC:%.c=$(CO)/%.o) $(CXX_SRC:%=$(O)/%.o) $(CO)/gen/registry.o $(O)/gen/tests.o
 # The scheduler of the threads is not to be watched by what watches the threads.
 RUNTIME := $(addprefix $(O)/tests/emu/,emu_fiber.cc.o emu_block.cc.o emu_calls.cc.o emu_mma.cc.o)
 $(O)/tests/emu/emu_mma.cc.o: CXXFLAGS += -O3
 
 comma := ,
 ASAN := -fsanitize=address$(comma)undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-C_SAN := $(if $(SAN),$(ASAN))
 CXX_SAN := $(if $(SAN),$(ASAN))$(if $(TSAN),-fsanitize=thread)
 DEFS := -D_GNU_SOURCE -DSERVELAB_CHECK=1 $(if $(X86),-DSERVELAB_X86=1) -DSERVELAB_SOURCE='"$(CURDIR)"' \
-        -DSERVELAB_BIN='"$(CURDIR)/build/servelab"' $(if $(TSAN),-DRUNNER_SLOWER=10)
-PLACE := -I$(O) -I. -Ibuild/gen -I$(O)/build/gen
+        -DSERVELAB_BIN='"$(CURDIR)/build/servelab"'
+PLACE := -I$(CO) -I. -Ibuild/gen -I$(CO)/build/gen
 F16C := $(if $(X86),-mf16c)
-CFLAGS := -std=c11 -O2 -g -Wall -Wextra -fopenmp -ffp-contract=off $(C_SAN) $(DEFS) $(EXTRA_CFLAGS)
+CFLAGS := -std=c11 -O2 -g -Wall -Wextra -fopenmp -ffp-contract=off $(DEFS) $(EXTRA_CFLAGS)
 CXXFLAGS := -std=c++17 $(if $(SAN)$(TSAN),-O1,-O2) -g $(F16C) -Wall -Wextra -Wshadow -Wno-unknown-pragmas \
             $(if $(WERROR),-Werror) $(DEFS) -isystem $(CUDA_HEADERS) -include tests/emu/emu.h
 isa = $(if $(filter %_avx2.o,$@),-mavx2 -mfma -mf16c)$(if $(filter %_avx512.o,$@),-mavx512f -mavx512bw \
@@ -60,7 +61,7 @@ else
 build: $(BIN)
 	@:
 run: $(BIN)
-	@OMP_THREAD_LIMIT=$(if $(TSAN),1,$${OMP_THREAD_LIMIT:-64}) TSAN_OPTIONS="$$TSAN_OPTIONS atexit_sleep_ms=0 report_signal_unsafe=0" \
+	@SERVELAB_TEST_SLOWER=$(if $(TSAN),10,$(if $(SAN),4,1)) OMP_THREAD_LIMIT=$(if $(TSAN),1,$${OMP_THREAD_LIMIT:-64}) TSAN_OPTIONS="$$TSAN_OPTIONS atexit_sleep_ms=0 report_signal_unsafe=0" \
 	    $(BIN) --junit $(O)/junit.xml $(FILTER)
 endif
 
@@ -77,18 +78,19 @@ $(foreach s,$(suites),    &suite_$(s),
 endef
 export tests_text
 ifneq ($(CUDA_HEADERS),)
-$(shell mkdir -p $(O)/gen $(O)/build/gen; .ci/version $(O)/build/gen/version.h '$(CC) emu $(C_SAN)$(CXX_SAN)'; \
-        .ci/keep $(O)/flags.txt '$(CC) $(CFLAGS) $(CXX) $(CXXFLAGS) $(CXX_SAN)'; .ci/keep $(O)/objects.txt '$(OBJ)')
+$(shell mkdir -p $(O)/gen $(CO)/gen $(CO)/build/gen; .ci/version $(CO)/build/gen/version.h '$(CC) emu'; \
+        .ci/keep $(CO)/c_flags.txt '$(CC) $(CFLAGS)'; .ci/keep $(O)/flags.txt '$(CXX) $(CXXFLAGS) $(CXX_SAN)'; \
+        .ci/keep $(O)/objects.txt '$(OBJ)')
 endif
 
 $(O)/gen/tests.c: $(O)/objects.txt
 	@printf '%s\n' "$$tests_text" >$@
 $(O)/gen/%.o: $(O)/gen/%.c
 	$(call say,CC $<)$(CC) $(CFLAGS) $(PLACE) -c -o $@ $<
-$(O)/gen/registry.o: build/gen/registry.c
+$(CO)/gen/registry.o: build/gen/registry.c
 	$(call say,CC $<)$(CC) $(CFLAGS) $(PLACE) -c -o $@ $<
 $(RUNTIME): CXX_SAN :=
-$(O)/%.o: %.c $(O)/flags.txt
+$(CO)/%.o: %.c $(CO)/c_flags.txt
 	@mkdir -p $(@D)
 	$(call say,CC $<)$(CC) $(CFLAGS) $(isa) $(PLACE) -MMD -MP -c -o $@ $<
 $(O)/%.cc.o: %.cc $(O)/flags.txt
@@ -98,7 +100,7 @@ $(O)/%.cu.o: %.cu $(O)/flags.txt
 	@mkdir -p $(@D)
 	$(call say,CXX $<)$(CXX) $(CXXFLAGS) $(CXX_SAN) $(PLACE) -MMD -MP -x c++ -c -o $@ $<
 $(BIN): $(OBJ) $(O)/objects.txt
-	$(call say,LD $@)$(CXX) -fopenmp $(C_SAN) $(CXX_SAN) -o $@ $(OBJ) $(LDFLAGS) $(LIBS)
+	$(call say,LD $@)$(CXX) -fopenmp $(CXX_SAN) -o $@ $(OBJ) $(LDFLAGS) $(LIBS)
 
 -include $(OBJ:.o=.d)
 .DELETE_ON_ERROR:

@@ -266,14 +266,21 @@ static int look(struct job *j)
 {
     sqlite3 *db = db_open_read(j->db, 0, j->e);
     char caption[300];
+    bool mixed = false;
     int rc;
 
     if (!db)
         return -1;
     rc = make_tables(j, db) || ask(j, db) || write_claims(j) ? -1 : 0;
-    snprintf(caption, sizeof caption, "experiment %.40s%s; %.40s on sim %.40s (virtual clock, cost model, "
-             "not measured); synthetic weights", j->spec.name, j->c->is_small ? " (short form)" : "",
-             j->spec.model, j->spec.profile);
+    for (size_t i = 0; i < j->spec.n; i++) {
+        const struct experiment_part *p = j->spec.part + i;
+
+        mixed = mixed || (p->model && strcmp(p->model, j->spec.model)) ||
+                (p->profile && strcmp(p->profile, j->spec.profile));
+    }
+    snprintf(caption, sizeof caption, "experiment %.40s%s; %.40s on sim %.40s%s (virtual clock, cost model, not measured); "
+             "synthetic weights", j->spec.name, j->c->is_small ? " (short form)" : "", j->spec.model, j->spec.profile,
+             mixed ? " and, in some parts, others" : "");
     if (!rc && !j->c->no_figure)
         rc = experiment_figure(db, j->db, j->from, j->r->dir, caption, &j->r->drawn, j->e) < 0 ? -1 : 0;
     sqlite3_close(db);
