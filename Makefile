@@ -66,8 +66,8 @@ test-emu: gen            ## run the GPU's kernels on the CPU, emulated: [FILTER=
 test-cuda: all cuda      ## the same comparisons on this machine's GPU, sanitizer runs, strategies bit for bit
 	@.ci/test-cuda
 
-on-gpu:                  ## all that needs a GPU in one go: build, test, bench, profile, golden runs: [OUT=folder]
-	@.ci/on-gpu $(call quote,$(call typed,OUT))
+on-gpu:                  ## all that needs a GPU: build, test, bench; CALL=2: profile, golden runs: [OUT=folder]
+	@CALL=$(call quote,$(or $(call typed,CALL),1)) .ci/on-gpu $(call quote,$(call typed,OUT))
 
 model:                   ## fetch a real model: MODEL=smollm2-135m
 	@.ci/model $(call quote,$(call typed,MODEL))

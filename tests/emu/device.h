@@ -15,7 +15,7 @@
 #include "models/model.h"
 #include "tests/test.h"
 
-extern const struct device_ops device_cuda, device_ref;
+extern const struct device_ops device_cuda, device_ref, device_cpu;
 
 static inline struct device open_device(const struct device_ops *ops)
 {

@@ -35,7 +35,7 @@ static uint32_t tokens_agree(const float *want, const uint32_t *a, const uint32_
 }
 
 /* Logits are near normal with deviation 0.25; tol is what they may be off. */
-static void forward(bool rich, struct wfmt f, enum fmt kv, double tol)
+static void forward_against(const struct device_ops *other, bool rich, struct wfmt f, enum fmt kv, double tol)
 {
     struct model_shape shape;
     struct side cuda, ref;
@@ -46,7 +46,7 @@ static void forward(bool rich, struct wfmt f, enum fmt kv, double tol)
 
     small_shape(&shape, rich);
     side_open(&cuda, &device_cuda, &shape, f, kv);
-    side_open(&ref, &device_ref, &shape, f, kv);
+    side_open(&ref, other, &shape, f, kv);
     world_fill(&w, N_SEQ, block, 4, 60, N_SLOT, shape.vocab, 11);
     for (int i = 0; i < N_STEP; i++) {
         uint32_t a[N_SEQ], b[N_SEQ];
@@ -66,6 +66,18 @@ static void forward(bool rich, struct wfmt f, enum fmt kv, double tol)
     CU_ASSERT(sure * 5 >= rows);
     side_close(&cuda);
     side_close(&ref);
+}
+
+static void forward(bool rich, struct wfmt f, enum fmt kv, double tol)
+{
+    forward_against(&device_ref, rich, f, kv, tol);
+}
+
+/* The cpu device rounds K and V as the GPU does, and nothing else. */
+static void forward_cpu(void)
+{
+    forward_against(&device_cpu, false, (struct wfmt){ FMT_F16, 0 }, FMT_F16, 0.006);
+    forward_against(&device_cpu, true, (struct wfmt){ FMT_F16, 0 }, FMT_INT8, 0.03);
 }
 
 static void forward_f16(void) { forward(false, (struct wfmt){ FMT_F16, 0 }, FMT_F16, 0.006); }
@@ -197,6 +209,7 @@ static void batches_do_not_matter(void)
 
 static const struct test tests[] = {
     { "forward pass, f16, against the reference", forward_f16 },
+    { "the same against the cpu device", forward_cpu },
     { "the same with bias, head norms and a tied head", forward_rich },
     { "the same with int8 and fp8 caches", forward_kv },
     { "the same with bf16, fp8, int8, int4 and int4z weights", forward_formats },
