@@ -66,7 +66,7 @@ test-emu: gen            ## run the GPU's kernels on the CPU, emulated: [FILTER=
 test-cuda: all cuda      ## the same comparisons on this machine's GPU, sanitizer runs, strategies bit for bit
 	@.ci/test-cuda
 
-on-gpu:                  ## all that needs a GPU: build, test, bench; CALL=2: profile, golden runs: [OUT=folder]
+on-gpu:                  ## all that needs a GPU: build, test, bench; CALL=2, 3: profile, traces: [OUT=]
 	@CALL=$(call quote,$(or $(call typed,CALL),1)) .ci/on-gpu $(call quote,$(call typed,OUT))
 
 model:                   ## fetch a real model: MODEL=smollm2-135m

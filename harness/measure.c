@@ -265,7 +265,7 @@ int measure_batch(struct measure_batch *x, struct measure_attend a, const struct
     return 0;
 }
 
-/* Random K and V everywhere: as many rows as fit are stored at a time. */
+/* Random K and V everywhere: as many rows as fit are stored at a time; each time the same numbers, rotated on. */
 static int fill_pool(struct measure *m, struct err *e)
 {
     for (uint32_t at = 0; at < m->kv.n_slot; at += m->max_tok) {
@@ -280,10 +280,10 @@ static int fill_pool(struct measure *m, struct err *e)
             rc = dev_end(m->d, e);
         }
         measure_batch_free(&x);
-        if (rc || fill(m, m->x, (uint64_t)m->max_tok * max_width(&m->shape), e))
+        if (rc)
             return -1;
     }
-    return 0;
+    return fill(m, m->x, (uint64_t)m->max_tok * max_width(&m->shape), e);
 }
 
 static double over_batch(struct measure *m, enum op op, struct measure_attend a, struct op_cost *cost,
@@ -319,9 +319,8 @@ static double over_batch(struct measure *m, enum op op, struct measure_attend a,
 
 double measure_rope(struct measure *m, uint32_t rows, struct err *e)
 {
-    double ns = over_batch(m, OP_ROPE_STORE, (struct measure_attend){ .n_seq = 1, .rows = rows }, NULL, e);
-
-    return fill(m, m->x, (uint64_t)m->max_tok * max_width(&m->shape), e) ? -1 : ns;    /* rotated in place */
+    /* x is rotated in place, again and again: its size stays */
+    return over_batch(m, OP_ROPE_STORE, (struct measure_attend){ .n_seq = 1, .rows = rows }, NULL, e);
 }
 
 double measure_attend(struct measure *m, struct measure_attend a, struct op_cost *cost, struct err *e)

@@ -308,6 +308,8 @@ static int measure_all(struct job *j)
     uint32_t most = (uint32_t)j->a.max_tok;
 
     j->m.rounds = j->a.quick ? 3 : 7;
+    if (!strcmp(j->dev.ops->name, "cuda"))
+        j->m.cold_bytes = (uint64_t)256 << 20;  /* several times its L2 */
     if (each(j, j->a.prec, matrices) ||
         by_rows(j, table_new(j, OP_NORM, FMT_F16, s->dim, 0, BY_ROWS), norm, most, 0) ||
         by_rows(j, table_new(j, OP_SWIGLU, FMT_F16, s->ffn, 0, BY_ROWS), swiglu, most, 0) ||

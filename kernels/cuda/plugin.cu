@@ -216,6 +216,7 @@ void close(struct device *d)
 int open(struct device *d, const struct device_conf *c, struct err *e)
 {
     char line[160];
+    size_t free_now = 0, all = 0;
     struct gpu *g;
 
     (void)c;
@@ -238,6 +239,8 @@ int open(struct device *d, const struct device_conf *c, struct err *e)
         return -1;
     }
     snprintf(d->label, sizeof d->label, "cuda %.150s", line);
+    if (cudaMemGetInfo(&free_now, &all) == cudaSuccess)
+        d->mem_bytes = all;
     return 0;
 }
 
