@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "harness/choice.h"
 #include "harness/loaded.h"
 #include "harness/model_pass.h"
 #include "harness/verb.h"
@@ -203,7 +204,7 @@ static int one_precision(struct bench_run *b, const struct strategy *st)
     int rc;
 
     if (!m || model_room(m, PASS_TOK, PASS_SEQ, b->e) ||
-        dev_kv_open(&b->dev, &kv, s->n_layer, s->n_kv_head, s->head_dim, prec_kv(&(struct prec){ st->prec, st->prec_params }),
+        dev_kv_open(&b->dev, &kv, s->n_layer, s->n_kv_head, s->head_dim, choice_kv(st),
                     PASS_SEQ * PASS_LEN, b->e))
         return -1;
     rc = kv.n_slot < PASS_SEQ * PASS_LEN ? err_set(b->e, EXIT_RUN_FAILED, "no memory for %u cached tokens",

@@ -1,3 +1,4 @@
+#include "harness/choice.h"
 #include "harness/loaded.h"
 
 #include <stdio.h>
@@ -121,13 +122,9 @@ struct model *loaded_get(struct loaded_set *s, const struct strategy *st, struct
         return slot ? &slot->model : NULL;
     if (!s->dev->ops->computes || bytes_open(s) * 2 > limit)
         close_others(s);                        /* sim: its memory is the described device's */
-    fmt = malloc(sizeof *fmt * ROLE_N * s->shape.n_layer);
-    if (!fmt) {
-        err_set(e, EXIT_RUN_FAILED, "out of memory");
+    fmt = choice_formats(st, s->shape.n_layer, e);
+    if (!fmt)
         return NULL;
-    }
-    for (uint32_t i = 0; i < ROLE_N * s->shape.n_layer; i++)
-        fmt[i] = prec.ops->pick(&prec, (enum role)(i % ROLE_N), i / ROLE_N, s->shape.n_layer);
     rc = model_open(&slot->model, s->dev, &s->shape, fmt, source, e);
     free(fmt);
     slot->is_open = !rc;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/home.h"
+#include "base/num.h"
 #include "base/params.h"
 #include "harness/verb.h"
 
@@ -30,6 +31,12 @@ static int refuse(const struct verb *v, const char *given, const struct option *
     return err_set(e, EXIT_USAGE, "%s: unknown option '%s'; %s%s%s'servelab %s --help' shows all",
                    v->name, given, near ? "did you mean '--" : "", near ? near : "",
                    near ? "'? " : "", v->name);
+}
+
+int option_int(const char *option, int64_t least, int64_t most, int64_t *out, struct err *e)
+{
+    return !parse_int(optarg, least, most, out) ? 0
+         : err_set(e, EXIT_USAGE, "--%s %s: expected %lld to %lld", option, optarg, (long long)least, (long long)most);
 }
 
 int verb_option(const struct verb *v, int argc, char **argv, const struct option *opts, bool *done,

@@ -1,3 +1,4 @@
+#include "harness/choice.h"
 #include "harness/quality.h"
 
 #include <math.h>
@@ -237,7 +238,7 @@ static int one_precision(struct job *j, uint32_t k, struct rows *r, uint32_t fro
 {
     const struct quality_conf *c = j->c;
     const struct model_shape *s = &j->models->shape;
-    enum fmt fmt = prec_kv(&(struct prec){ j->st[k].prec, j->st[k].prec_params });
+    enum fmt fmt = choice_kv(&j->st[k]);
     uint32_t room = ceil_div_u32(c->prompt_len + c->n_new, KV_TILE) * KV_TILE * c->n_prompt;
     uint32_t slots = max_u32(room, ceil_div_u32(c->window, KV_TILE) * KV_TILE);
     struct model *m = loaded_get(j->models, &j->st[k], j->e);

@@ -1,4 +1,5 @@
 /* replay.c - see replay.h. One function per stage of the loop, in the order in which they happen. */
+#include "harness/choice.h"
 #include "harness/replay.h"
 
 #include <math.h>
@@ -431,12 +432,6 @@ static uint32_t true_length(void *self, const struct request *r)
     return ((const struct live *)r->replay)->in->n_out;
 }
 
-struct exec replay_exec(const struct strategy *s)
-{
-    return (struct exec){ .graph = s->exec->graph, .fused = params_int(&s->exec_params, "fused") != 0,
-                          .exact = params_int(&s->exec_params, "exact") != 0 };
-}
-
 static int open_loop(struct loop *p)
 {
     const struct replay_conf *c = p->c;
@@ -446,7 +441,7 @@ static int open_loop(struct loop *p)
         .identities = identities, .identities_self = p, .length = s->kv->oracle ? true_length : NULL,
     };
 
-    struct exec exec = replay_exec(s);
+    struct exec exec = choice_exec(s);
 
     p->poison = c->poison ? c->poison : ORACLE_POISON;
     if (dev_exec(p->dev, &exec, p->e))

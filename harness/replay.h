@@ -66,7 +66,4 @@ struct replay_result {
 /* 0, or -1 with e filled: the scheduler is stuck or broke a rule, the device failed, the log failed. */
 int replay_run(const struct replay_conf *c, struct replay_result *res, struct err *e);
 
-/* How the device shall launch this strategy's steps. */
-struct exec replay_exec(const struct strategy *s);
-
 #endif

@@ -1,6 +1,7 @@
 /* step_bench.c - `servelab bench step`: whole decode steps of a model on a device, eager and as graphs, against the time
  * that their weights and cached K and V need at the rate of a large copy. What the host adds is what the clock saw beyond
  * the device's own time. Weights are random numbers: steps cost the same with any. */
+#include "harness/choice.h"
 #include "harness/step_bench.h"
 
 #include <stdio.h>
@@ -115,7 +116,7 @@ static int with_pool(struct job *j, struct model *m, const struct strategy *st, 
     }
     rc = model_room(m, max_u32(most, 64), max_u32(most, 64), j->e) ||
          dev_kv_open(&j->dev, &kv, m->shape.n_layer, m->shape.n_kv_head, m->shape.head_dim,
-                     prec_kv(&(struct prec){ st->prec, st->prec_params }), slots, j->e) ? -1 : 0;
+                     choice_kv(st), slots, j->e) ? -1 : 0;
     if (rc)
         return rc;
     for (int g = 0; !rc && g < 2; g++) {
@@ -150,14 +151,9 @@ static int one_precision(struct job *j, const char *text, const struct point *p,
     snprintf(name, sizeof name, "continuous+paged+%.100s", text);
     if (strategy_parse(&st, name, j->e))
         return -1;
-    fmt = calloc((size_t)ROLE_N * j->shape.n_layer, sizeof *fmt);
+    fmt = choice_formats(&st, j->shape.n_layer, j->e);
     if (!fmt)
-        return err_set(j->e, EXIT_RUN_FAILED, "out of memory");
-    for (uint32_t i = 0; i < ROLE_N * j->shape.n_layer; i++) {
-        struct prec prec = { st.prec, st.prec_params };
-
-        fmt[i] = prec.ops->pick(&prec, (enum role)(i % ROLE_N), i / ROLE_N, j->shape.n_layer);
-    }
+        return -1;
     rc = model_open(&m, &j->dev, &j->shape, fmt, &src, j->e);
     free(fmt);
     if (rc)

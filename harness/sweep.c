@@ -1,5 +1,6 @@
 /* sweep.c - see sweep.h. Order of runs: repeat, then rate, then strategy, so that repeats of one cell
  * stand far apart and drift of the machine hits all strategies alike. */
+#include "harness/choice.h"
 #include "harness/sweep.h"
 
 #include <math.h>
@@ -117,11 +118,6 @@ static int pool_for(struct sweep *s, enum fmt fmt)
         return -1;
     return dev_kv_open(&s->dev, &s->kv, s->shape.n_layer, s->shape.n_kv_head, s->shape.head_dim, fmt,
                        s->kv_slots_asked, s->e);
-}
-
-static enum fmt kv_fmt(const struct strategy *st)
-{
-    return prec_kv(&(struct prec){ st->prec, st->prec_params });
 }
 
 /* ---- rows ---- */
@@ -285,7 +281,7 @@ static int one_run(struct sweep *s, const struct strategy *st, double rate, uint
     struct err e = { 0 };
     int failed;
 
-    if (pool_for(s, kv_fmt(st)))
+    if (pool_for(s, choice_kv(st)))
         return -1;
     if (s->c->show_text) {
         s->texts.strategy = st->name;
@@ -384,13 +380,13 @@ static int device_can(struct sweep *s)
 {
     for (size_t i = 0; i < s->c->n_strategy; i++) {
         const struct strategy *st = s->c->strategy + i;
-        struct exec x = replay_exec(st);
+        struct exec x = choice_exec(st);
 
         if (dev_exec(&s->dev, &x, s->e))
             return -1;
-        if (!(s->dev.ops->kv_fmts & FMT_BIT(kv_fmt(st))))
+        if (!(s->dev.ops->kv_fmts & FMT_BIT(choice_kv(st))))
             return err_set(s->e, EXIT_USAGE, "strategy %s: device %s cannot cache K and V as %s", st->name,
-                           s->dev.ops->name, fmt_name(kv_fmt(st)));
+                           s->dev.ops->name, fmt_name(choice_kv(st)));
     }
     return 0;
 }

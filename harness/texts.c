@@ -41,11 +41,11 @@ int texts_encode(struct texts *x, struct trace *t, uint32_t max_context, struct 
     return 0;
 }
 
-/* Decoded answers may hold anything: what a terminal would obey is shown as a dot. */
-static void print_safe(const char *p, size_t n)
+void texts_printable(struct text_out *out)
 {
-    for (size_t i = 0; i < n; i++)
-        putchar((unsigned char)p[i] < 32 && p[i] != '\n' && p[i] != '\t' ? '.' : p[i] == 127 ? '.' : p[i]);
+    for (size_t i = 0; i < out->n; i++)
+        if (((unsigned char)out->p[i] < 32 && out->p[i] != '\n' && out->p[i] != '\t') || out->p[i] == 127)
+            out->p[i] = '.';
 }
 
 void texts_show(void *self, const struct replay_done *d)
@@ -58,8 +58,10 @@ void texts_show(void *self, const struct replay_done *d)
     if (d->tokens && d->r->n_out) {
         if (tokenizer_decode(x->t, d->tokens, d->r->n_out, 0, &x->out, &e))
             printf("(%s)", e.text);
-        else
-            print_safe(x->out.p, x->out.n);
+        else {
+            texts_printable(&x->out);
+            fwrite(x->out.p, 1, x->out.n, stdout);
+        }
     }
     putchar('\n');
 }

@@ -18,6 +18,8 @@ struct texts {
 int  texts_open(struct texts *x, const struct model_files *f, bool show, struct text_options *o, struct err *e);
 /* After: gives each row with a text its token ids; without a tokenizer the note says that texts were not used. */
 int  texts_encode(struct texts *x, struct trace *t, uint32_t max_context, struct err *e);
+/* A model may write anything: what a terminal would obey becomes a dot. */
+void texts_printable(struct text_out *out);
 /* For replay_conf.on_done: prints what one request was answered. */
 void texts_show(void *self, const struct replay_done *d);
 void texts_close(struct texts *x);

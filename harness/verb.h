@@ -29,6 +29,9 @@ extern const struct bench *const bench_registry[];     /* NULL-ended */
 int verb_option(const struct verb *v, int argc, char **argv, const struct option *opts, bool *done,
                 struct err *e);
 
+/* The value of --option, which getopt left in optarg, as a whole number within [least, most]. */
+int option_int(const char *option, int64_t least, int64_t most, int64_t *out, struct err *e);
+
 /* Common to all verbs: --db PATH, --json, --quiet, --color auto|always|never. */
 bool color_on(const char *mode, int fd);               /* obeys NO_COLOR and TERM=dumb */
 

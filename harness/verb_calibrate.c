@@ -52,12 +52,6 @@ struct job {
     struct err *e;
 };
 
-static int number(const char *option, int64_t least, int64_t most, int64_t *out, struct err *e)
-{
-    return !parse_int(optarg, least, most, out) ? 0
-         : err_set(e, EXIT_USAGE, "--%s %s: expected %lld to %lld", option, optarg, (long long)least, (long long)most);
-}
-
 static int read_args(struct job *j, int argc, char **argv, bool *done)
 {
     int opt, rc = 0;
@@ -69,9 +63,9 @@ static int read_args(struct job *j, int argc, char **argv, bool *done)
         case O_MODEL: j->model = optarg; break;
         case O_PREC: j->precision = optarg; break;
         case O_DEVICE: j->device = optarg; break;
-        case O_WINDOW: rc = number("window", 16, 8192, &j->window, j->e); break;
-        case O_WINDOWS: rc = number("windows", 1, 100000, &j->windows, j->e); break;
-        case O_ROWS: rc = number("rows", 0, 1 << 30, &j->rows, j->e); break;
+        case O_WINDOW: rc = option_int("window", 16, 8192, &j->window, j->e); break;
+        case O_WINDOWS: rc = option_int("windows", 1, 100000, &j->windows, j->e); break;
+        case O_ROWS: rc = option_int("rows", 0, 1 << 30, &j->rows, j->e); break;
         case O_JSON: j->json = true; break;
         case O_QUIET: j->quiet = true; break;
         default: return -1;

@@ -11,7 +11,9 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "harness/choice.h"
 #include "harness/loaded.h"
+#include "harness/texts.h"
 #include "harness/verb.h"
 #include "models/load.h"
 #include "models/tokenizer_gguf.h"
@@ -97,7 +99,7 @@ static int open_device(struct generate *g, struct err *e)
     g->set = (struct loaded_set){ .dev = &g->dev, .shape = *s, .source = g->files.source };
     if (!(g->m = loaded_get(&g->set, &st, e)) || model_room(g->m, CHUNK, 1, e) ||
         dev_kv_open(&g->dev, &g->kv, s->n_layer, s->n_kv_head, s->head_dim,
-                    prec_kv(&(struct prec){ st.prec, st.prec_params }), n_slot, e))
+                    choice_kv(&st), n_slot, e))
         return -1;
     return g->kv.n_slot >= n_slot
                ? 0
@@ -124,15 +126,11 @@ static int step(struct generate *g, uint32_t from, uint32_t n, uint32_t *next, s
     return 0;
 }
 
-/* A model may write anything: what a terminal would obey is shown as a dot. */
 static int write_text(struct text_out *out, struct err *e)
 {
     bool bad;
 
-    for (size_t i = 0; i < out->n; i++)
-        if (((unsigned char)out->p[i] < 32 && out->p[i] != '\n' && out->p[i] != '\t') ||
-            out->p[i] == 127)
-            out->p[i] = '.';
+    texts_printable(out);
     bad = out->n && (fwrite(out->p, 1, out->n, stdout) != out->n || fflush(stdout));
 
     out->n = 0;

@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "base/home.h"
 #include "base/num.h"
+#include "harness/choice.h"
 #include "harness/environment.h"
 #include "harness/experiment.h"
 #include "harness/figures.h"
@@ -184,7 +185,7 @@ static int record_one(struct job *j, struct recorder *r, uint32_t i, int64_t exp
 {
     const struct quality *q = j->q + i;
     const struct model_shape *s = &j->files.shape;
-    enum fmt kv = prec_kv(&(struct prec){ j->st[i].prec, j->st[i].prec_params });
+    enum fmt kv = choice_kv(&j->st[i]);
     char dtype[64];
     struct model_row m = {
         .name = s->name, .about = loaded_source(&j->models, j->st + i, NULL)->about, .weight_dtype = dtype, .kv_dtype = fmt_name(kv),
@@ -238,17 +239,14 @@ static int figure(struct job *j)
     int rc;
 
     snprintf(from, sizeof from, "%s/plots/quality", home_dir());
-    snprintf(to, sizeof to, "%.*s/experiments/%.100s", (int)(strrchr(j->db, '/') ? strrchr(j->db, '/') - j->db : 1),
+    snprintf(to, sizeof to, "%.*s/experiments/%.100s/", (int)(strrchr(j->db, '/') ? strrchr(j->db, '/') - j->db : 1),
              strrchr(j->db, '/') ? j->db : ".", j->name);
     snprintf(caption, sizeof caption, "%.60s on %.80s; %.60s, windows of %lld, stride %lld%s", j->files.shape.name, j->dev.label,
              strrchr(j->text, '/') ? strrchr(j->text, '/') + 1 : j->text, (long long)j->window, (long long)j->stride,
              source_quantised(j) ? "; source file already quantised" : "");
-    for (char *p = strchr(to + 1, '/'); p; p = strchr(p + 1, '/')) {
-        *p = 0;
-        mkdir(to, 0777);
-        *p = '/';
-    }
-    mkdir(to, 0777);
+    if (db_make_parents(to, j->e))
+        return -1;
+    to[strlen(to) - 1] = 0;                     /* the '/' that made it a folder to make */
     if (!(db = db_open_read(j->db, 0, j->e)))
         return -1;
     rc = experiment_figure(db, j->db, from, to, caption, &drawn, j->e) < 0 ? -1 : 0;
@@ -259,12 +257,6 @@ static int figure(struct job *j)
 }
 
 /* ---- the verb ---- */
-
-static int number(const char *option, int64_t least, int64_t most, int64_t *out, struct err *e)
-{
-    return !parse_int(optarg, least, most, out) ? 0
-         : err_set(e, EXIT_USAGE, "--%s %s: expected %lld to %lld", option, optarg, (long long)least, (long long)most);
-}
 
 static int read_args(struct job *j, int argc, char **argv, bool *done)
 {
@@ -277,12 +269,12 @@ static int read_args(struct job *j, int argc, char **argv, bool *done)
         case O_PREC: j->precision = optarg; break;
         case O_SCALES: j->scales = optarg; break;
         case O_DEVICE: j->device = optarg; break;
-        case O_WINDOW: rc = number("window", 16, 8192, &j->window, j->e); break;
-        case O_STRIDE: rc = number("stride", 1, 8192, &j->stride, j->e); break;
-        case O_WINDOWS: rc = number("windows", 2, 100000, &j->windows, j->e); break;
-        case O_SKIP: rc = number("skip", 0, INT64_C(1) << 40, &j->skip, j->e); break;
-        case O_ANSWERS: rc = number("answers", 2, 64, &j->answers, j->e); break;
-        case O_NEW: rc = number("new", 2, 4096, &j->n_new, j->e); break;
+        case O_WINDOW: rc = option_int("window", 16, 8192, &j->window, j->e); break;
+        case O_STRIDE: rc = option_int("stride", 1, 8192, &j->stride, j->e); break;
+        case O_WINDOWS: rc = option_int("windows", 2, 100000, &j->windows, j->e); break;
+        case O_SKIP: rc = option_int("skip", 0, INT64_C(1) << 40, &j->skip, j->e); break;
+        case O_ANSWERS: rc = option_int("answers", 2, 64, &j->answers, j->e); break;
+        case O_NEW: rc = option_int("new", 2, 4096, &j->n_new, j->e); break;
         case O_DB: j->db = optarg; break;
         case O_NAME: j->name = optarg; break;
         case O_JSON: j->json = true; break;

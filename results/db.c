@@ -137,8 +137,7 @@ static int recognise(const char *path, bool *fresh, struct err *e)
     return 0;
 }
 
-/* Makes the folders above path, like mkdir -p. */
-static int make_parents(const char *path, struct err *e)
+int db_make_parents(const char *path, struct err *e)
 {
     char *dir = strdup(path);
     int bad = 0;
@@ -214,7 +213,7 @@ sqlite3 *db_open_write(const char *path, struct err *e)
     bool fresh, bad;
     sqlite3 *db;
 
-    if (recognise(path, &fresh, e) || make_parents(path, e))
+    if (recognise(path, &fresh, e) || db_make_parents(path, e))
         return NULL;
     db = connect_to(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, e);
     if (!db)

@@ -35,4 +35,7 @@ int64_t db_int(sqlite3 *db, const char *sql, int64_t arg, int64_t none);
 /* Hash over all values of a query's rows, columns from `first` on; ?1 = arg. -1 on failure. */
 int db_hash(sqlite3 *db, const char *sql, int64_t arg, int first, uint64_t *hash);
 
+/* Makes the folders above path, like mkdir -p. */
+int db_make_parents(const char *path, struct err *e);
+
 #endif

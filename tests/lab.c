@@ -1,3 +1,4 @@
+#include "harness/choice.h"
 #include "tests/lab.h"
 
 #include <math.h>
@@ -49,7 +50,7 @@ static void note(void *self, const struct replay_done *d)
 /* The pool in the format that the strategy asks for, with as many slots. */
 static int pool_for(struct lab *l, const struct strategy *st)
 {
-    enum fmt fmt = prec_kv(&(struct prec){ st->prec, st->prec_params });
+    enum fmt fmt = choice_kv(st);
     uint32_t n_slot = l->kv.n_slot;
 
     if (l->kv.fmt == fmt)
