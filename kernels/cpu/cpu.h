@@ -42,6 +42,7 @@ struct ftile {
     float *y; size_t ldy;
     uint32_t n_col;                        /* columns to write, at most ns * 16 */
     bool add;                              /* start from y instead of 0 */
+    size_t ahead;                          /* bytes from b to memory that is read soon, 0: none */
 };
 
 /* How integer weights lie in a panel: packed nibbles, nibbles widened to bytes, bytes q + 128;
@@ -59,14 +60,15 @@ struct qtile {
     const void *sw[NS_MAX];                /* strip's scales: halves, or floats when widened */
     float *y; size_t ldy;
     uint32_t n_col;
+    size_t ahead;                          /* as above */
 };
 
 struct cpu_isa {
     const char *name;                      /* "avx512" */
-    uint32_t mr_f, mr_q;                   /* most rows of a float / integer tile */
+    uint32_t mr_f, mr_q, mr_few;           /* most rows of a float tile, of an integer tile, of one on packed panels */
     uint8_t ns_f[MR_MAX + 1], ns_q[MR_MAX + 1];   /* [mr] most strips with that many rows */
     uint8_t ns_min;                        /* strips that any rows can take; wide tiles use it */
-    uint32_t packed_f, packed_q;           /* with more tiles of rows, widening a panel first pays */
+    uint32_t packed_f, packed_q;           /* with more rows, widening a panel first pays */
 
     void (*tile[EL_N])(const struct ftile *t);
     void (*tile_dp)(const struct ftile *t);        /* bf16 times bf16; NULL: rounded to bf16, tile[EL_BF16] */

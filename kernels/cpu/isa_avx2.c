@@ -8,12 +8,13 @@
 
 #define FTILES(C) C(1, 1) C(2, 1) C(3, 1) C(4, 1) C(5, 1) C(6, 1) C(1, 4) C(2, 2)
 #define QTILES(C) C(1, 1) C(2, 1) C(3, 1) C(1, 2)
+#define MR_TOTALS 3
 
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/tile_table.h"
 
 const struct cpu_isa cpu_isa_avx2 = {
-    .name = "avx2", .mr_f = 6, .mr_q = 3, .ns_min = 1, .packed_f = 2, .packed_q = 2,
+    .name = "avx2", .mr_f = 6, .mr_q = 3, .mr_few = 3, .ns_min = 1, .packed_f = 12, .packed_q = 6,
     .ns_f = { 0, 4, 2, 1, 1, 1, 1 },
     .ns_q = { 0, 2, 1, 1 },
     TILES_TABLE, ROWS_TABLE

@@ -84,9 +84,9 @@ static void tile_start(const struct job *j, struct tile *t, bool wide)
 
     t->ints = is_int(w);
     t->f = (struct ftile){ .k = w->k, .ldx = j->ldx, .ldb = PANEL, .ldy = w->n,
-                           .post = elem_post(elem_of(w)) };
+                           .post = elem_post(elem_of(w)), .ahead = wide ? 0 : j->panel_size };
     t->q = (struct qtile){ .k = w->k, .group = j->group, .ldx = w->k, .ldg = j->n_group,
-                           .ldy = w->n };
+                           .ldy = w->n, .ahead = wide ? 0 : j->panel_size };
     t->run_f = wide ? j->isa->tile[EL_F32] : j->tile;
     t->run_q = j->isa->tile_q[kind_of(w, wide)];
 }
@@ -164,17 +164,22 @@ static const void *widen(const struct job *j, uint32_t panel, void *scratch)
     return scratch;
 }
 
+/* Of a tile, for m rows: tall tiles read a cold panel fewer times, the others are faster on a warm one. */
+static uint32_t most_rows(const struct job *j, uint32_t m)
+{
+    return !is_int(j->w) ? j->isa->mr_f : m <= 2 * j->isa->mr_few ? j->isa->mr_few : j->isa->mr_q;
+}
+
 /* Units are (block of rows, panel), panels running fastest. */
 static void sweep(void *arg, int thread, uint32_t i0, uint32_t i1)
 {
     const struct job *j = arg;
-    uint32_t n_panel = ceil_div_u32(j->w->n, PANEL), most = is_int(j->w) ? j->isa->mr_q : j->isa->mr_f;
-    uint32_t step = j->isa->ns_min, packed = is_int(j->w) ? j->isa->packed_q : j->isa->packed_f;
+    uint32_t n_panel = ceil_div_u32(j->w->n, PANEL), step = j->isa->ns_min;
 
     for (uint32_t i = i0; i < i1; i++) {
         uint32_t r0 = i / n_panel * j->rows, m = min_u32(j->rows, j->m - r0), first = i % n_panel * 2;
-        uint32_t n_tile = ceil_div_u32(m, most), n_aim = 0;
-        bool widens = n_tile > packed || is_decoded(j->w);
+        bool widens = m > (is_int(j->w) ? j->isa->packed_q : j->isa->packed_f) || is_decoded(j->w);
+        uint32_t n_tile = ceil_div_u32(m, most_rows(j, m)), n_aim = 0;
         const void *wide = widens ? widen(j, first / 2, cpu_mine(j->c, thread)) : NULL;
         struct tile t[2];
 
@@ -264,7 +269,7 @@ void cpu_matmul(struct cpu *c, float *y, const float *x, const struct weight *w,
 
     if (!prepare(&j))
         return;
-    most = is_int(w) ? c->isa->mr_q : c->isa->mr_f;
+    most = most_rows(&j, m);
     if (m <= most && !is_decoded(w)) {
         uint32_t ns = is_int(w) ? c->isa->ns_q[m] : c->isa->ns_f[m];
         uint32_t unit = max_u32(ns, 2), step = max_u32(n_panel * 2 / nt / 8 / unit * unit, unit);

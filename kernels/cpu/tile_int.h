@@ -46,6 +46,9 @@ INLINE void group_dot(const struct qtile *t, vi *acc, const uint8_t *const *b, c
                       uint32_t n, const int mr, const int ns, const enum qkind kind)
 {
     for (uint32_t k = 0; k < n; k += PACKED(kind) ? 8 : 4) {
+        if (FETCHES(mr) && kind != Q4W && kind != Q4ZW)
+            UNROLL for (int s = 0; s < ns; s++)
+                fetch_early(b[s] + (size_t)k * (PACKED(kind) ? 16 : 32), t->ahead);
         four_dots(t, acc, b, x, k, 0, mr, ns, kind);
         if (PACKED(kind))
             four_dots(t, acc, b, x, k, 1, mr, ns, kind);
@@ -60,9 +63,12 @@ INLINE vf group_scale(const char *p, int at, const enum qkind kind)
                         : vf_load((const float *)(const void *)p);
 }
 
+/* Totals stay in registers beside the sums, or in `held` where rows are too many for both. */
+#define HELD(mr) ((mr) > MR_TOTALS)
+
 /* Folds the sums of group g into the totals; `step` bytes lie between the scales of groups. */
-INLINE void fold(const struct qtile *t, vf *total, const vi *acc, uint32_t g, size_t step, const int mr,
-                 const int ns, const enum qkind kind)
+INLINE void fold(const struct qtile *t, vf *total, float *held, const vi *acc, uint32_t g, size_t step,
+                 const int mr, const int ns, const enum qkind kind)
 {
     vf sw[NS_MAX], least[NS_MAX];
 
@@ -76,11 +82,16 @@ INLINE void fold(const struct qtile *t, vf *total, const vi *acc, uint32_t g, si
         vf sx = vf_set1(one), sum = vf_set1(LEAST(kind) ? (float)t->fix[(size_t)r * t->ldg + g] * one : 0);
 
         UNROLL for (int s = 0; s < ns; s++) {
-            vf d = vf_of(acc[r * ns + s]), *y = &total[r * ns + s];
+            const int i = r * ns + s;
+            vf d = vf_of(acc[i]), y = HELD(mr) ? vf_load(held + i * LANES) : total[i];
 
-            *y = kind == Q8 ? vf_fma(d, sx, *y) : vf_fma(vf_mul(d, sx), sw[s], *y);
+            y = kind == Q8 ? vf_fma(d, sx, y) : vf_fma(vf_mul(d, sx), sw[s], y);
             if (LEAST(kind))
-                *y = vf_fma(sum, least[s], *y);
+                y = vf_fma(sum, least[s], y);
+            if (HELD(mr))
+                vf_store(held + i * LANES, y);
+            else
+                total[i] = y;
         }
     }
 }
@@ -92,12 +103,15 @@ INLINE void tile_int(const struct qtile *t, const int mr, const int ns, const en
     const size_t step_b = PACKED(kind) ? scales + (size_t)t->group * 16 : (size_t)t->group * 32;
     const size_t step_s = PACKED(kind) ? step_b : kind == Q8 ? 0 : scales;
     vf total[MR_MAX * 2];
+    _Alignas(64) float held[HELD(mr) ? MR_MAX * 2 * LANES : 1];
     const uint8_t *b[NS_MAX];
 
     for (int s = 0; s < ns; s++)
         b[s] = t->b[s];
     UNROLL for (int i = 0; i < mr * ns; i++)
         total[i] = vf_set1(0);
+    if (HELD(mr))
+        memset(held, 0, sizeof held);
     for (uint32_t k = 0, g = 0; k < t->k; k += t->group, g++) {
         uint32_t n = t->k - k < t->group ? t->k - k : t->group;
         vi acc[MR_MAX * 2];
@@ -106,13 +120,14 @@ INLINE void tile_int(const struct qtile *t, const int mr, const int ns, const en
             UNROLL for (int s = 0; s < ns; s++)
                 acc[r * ns + s] = vi_set1(LEAST(kind) ? 0 : t->fix[(size_t)r * t->ldg + g]);
         group_dot(t, acc, b, t->x + k, n, mr, ns, kind);
-        fold(t, total, acc, g, step_s, mr, ns, kind);
+        in_memory(held);
+        fold(t, total, held, acc, g, step_s, mr, ns, kind);
         UNROLL for (int s = 0; s < ns; s++)
             b[s] += step_b;
     }
     UNROLL for (int s = 0; s < ns; s++) {
         UNROLL for (int r = 0; r < mr; r++) {
-            vf y = total[r * ns + s];
+            vf y = HELD(mr) ? vf_load(held + (r * ns + s) * LANES) : total[r * ns + s];
 
             if (kind == Q8)
                 y = vf_mul(y, vf_load_half(t->sw[s]));
