@@ -180,23 +180,26 @@ static void few_chunk(const struct attend *a, const struct chunk *k, const struc
     for (uint32_t i = 0; i < a->n_rep; i += most)
         scores_few(a, k, r, i, min_u32(most, a->n_rep - i));
     for (uint32_t i = 0; i < a->n_rep; i++) {
-        a->isa->softmax(r->s + (size_t)i * ATTEND_CHUNK, k->n, k->n, m + i, l + i);
-        scale_row(a, k, r->s + (size_t)i * ATTEND_CHUNK);
+        float *s = r->s + (size_t)i * ATTEND_CHUNK;
+
+        m[i] = a->isa->top(s, k->n);
+        l[i] = a->isa->softmax(s, k->n, k->n, m[i]);
+        scale_row(a, k, s);
     }
     for (uint32_t i = 0; i < a->n_rep; i += most)
         values_few(a, k, r, i, min_u32(most, a->n_rep - i));
 }
 
-/* acc, m, l of row r take in a chunk; the first one is taken as it is. */
+/* acc, m, l of some rows take in a chunk; the first one is taken as it is. */
 static void fold(const struct attend *a, float *acc, float *m, float *l, const float *part,
-                 float pm, float pl, bool first)
+                 const float *pm, const float *pl, uint32_t rows, bool first)
 {
     if (first) {
-        memcpy(acc, part, a->hd * sizeof *acc);
-        *m = pm;
-        *l = pl;
+        memcpy(acc, part, (size_t)rows * a->hd * sizeof *acc);
+        memcpy(m, pm, rows * sizeof *m);
+        memcpy(l, pl, rows * sizeof *l);
     } else {
-        a->isa->merge(acc, m, l, part, pm, pl, a->hd);
+        a->isa->merge(acc, m, l, part, pm, pl, rows, a->hd);
     }
 }
 
@@ -227,9 +230,7 @@ static void decode_whole(void *arg, int thread, uint32_t i0, uint32_t i1)
             struct chunk k = chunk_get(a, u->seq, u->head, c, end, r.gather);
 
             few_chunk(a, &k, &r, r.pm, r.pl);
-            for (uint32_t j = 0; j < a->n_rep; j++)
-                fold(a, r.acc + (size_t)j * a->hd, r.m + j, r.l + j, r.part + (size_t)j * a->hd,
-                     r.pm[j], r.pl[j], c == 0);
+            fold(a, r.acc, r.m, r.l, r.part, r.pm, r.pl, a->n_rep, c == 0);
         }
         for (uint32_t j = 0; j < a->n_rep; j++)
             a->isa->scale(y_at(a, u->row, u->head * a->n_rep + j), r.acc + (size_t)j * a->hd,
@@ -269,7 +270,7 @@ static void decode_merge(const struct attend *a, uint32_t n_unit, float *acc)
             for (uint32_t k = i; k < next; k++) {
                 const float *p = a->part + k * a->part_size, *ml = p + (size_t)a->n_rep * a->hd;
 
-                fold(a, acc, &m, &l, p + (size_t)j * a->hd, ml[j], ml[a->n_rep + j], k == i);
+                fold(a, acc, &m, &l, p + (size_t)j * a->hd, ml + j, ml + a->n_rep + j, 1, k == i);
             }
             a->isa->scale(y_at(a, u->row, u->head * a->n_rep + j), acc, 1.0f / l, a->hd);
         }
@@ -338,21 +339,24 @@ static void many_chunk(const struct attend *a, const struct unit *u, uint32_t c,
                        const struct room *r)
 {
     const uint32_t *pos = a->b->pos + u->row;
-    uint32_t p0 = c * ATTEND_CHUNK, first = 0, rows = u->n * a->n_rep;
+    uint32_t p0 = c * ATTEND_CHUNK, first = 0, rows = u->n * a->n_rep, r0;
     struct chunk k = chunk_get(a, u->seq, u->head, c, pos[u->n - 1] + 1, r->gather);
 
     while (pos[first] < p0)
         first++;
-    scores_many(a, &k, r, first * a->n_rep, rows);
-    for (uint32_t i = first * a->n_rep; i < rows; i++) {
-        a->isa->softmax(r->s + (size_t)i * ATTEND_CHUNK, min_u32(k.n, pos[i / a->n_rep] + 1 - p0),
-                        k.n, r->pm + i, r->pl + i);
-        scale_row(a, &k, r->s + (size_t)i * ATTEND_CHUNK);
+    r0 = first * a->n_rep;
+    scores_many(a, &k, r, r0, rows);
+    for (uint32_t i = r0; i < rows; i++)       /* all tops first: the next row need not wait for its own */
+        r->pm[i] = a->isa->top(r->s + (size_t)i * ATTEND_CHUNK, min_u32(k.n, pos[i / a->n_rep] + 1 - p0));
+    for (uint32_t i = r0; i < rows; i++) {
+        float *s = r->s + (size_t)i * ATTEND_CHUNK;
+
+        r->pl[i] = a->isa->softmax(s, min_u32(k.n, pos[i / a->n_rep] + 1 - p0), k.n, r->pm[i]);
+        scale_row(a, &k, s);
     }
-    values_many(a, &k, r, first * a->n_rep, rows);
-    for (uint32_t i = first * a->n_rep; i < rows; i++)
-        fold(a, r->acc + (size_t)i * a->hd, r->m + i, r->l + i, r->part + (size_t)i * a->hd,
-             r->pm[i], r->pl[i], c == 0);
+    values_many(a, &k, r, r0, rows);
+    fold(a, r->acc + (size_t)r0 * a->hd, r->m + r0, r->l + r0, r->part + (size_t)r0 * a->hd, r->pm + r0, r->pl + r0,
+         rows - r0, c == 0);
 }
 
 static void prefill(void *arg, int thread, uint32_t i0, uint32_t i1)

@@ -93,11 +93,13 @@ struct cpu_isa {
                  float eps);
     void (*swiglu)(float *y, const float *gate, const float *up, uint32_t n);
     void (*rope)(float *x, const float *cs /* [half] cos, [half] sin */, uint32_t half);
-    /* p = exp(s - max) over s[0..n), zeros up to n_fill (multiple of 16); *max and *sum of p */
-    void (*softmax)(float *s, uint32_t n, uint32_t n_fill, float *max, float *sum);
-    /* folds a later chunk's (part, pm, pl) into (acc, *m, *l) */
-    void (*merge)(float *acc, float *m, float *l, const float *part, float pm, float pl,
-                  uint32_t n);
+    /* of s[0..n), n > 0; up to the next multiple of 16, s becomes -inf */
+    float (*top)(float *s, uint32_t n);
+    /* s = exp(s - top) over s[0..n), which went through top, then zeros up to n_fill (multiple of 16); their sum */
+    float (*softmax)(float *s, uint32_t n, uint32_t n_fill, float top);
+    /* folds a later chunk's part, pm, pl into acc, m, l, of `rows` rows of n values each */
+    void (*merge)(float *acc, float *m, float *l, const float *part, const float *pm, const float *pl,
+                  uint32_t rows, uint32_t n);
     uint32_t (*argmax)(const float *x, uint32_t n);
 
     /* measured roofs for the benchmark: they do nothing useful, fast */

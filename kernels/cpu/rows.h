@@ -33,17 +33,22 @@ INLINE vf vf_exp(vf x)
     return vf_mul(vf_add(p, vf_set1(1)), vf_pow2(t));
 }
 
-static void softmax(float *s, uint32_t n, uint32_t n_fill, float *max, float *sum)
+static float top(float *s, uint32_t n)
 {
-    vf top = vf_set1(-INFINITY), all = vf_set1(0), m, p;
+    vf most = vf_set1(-INFINITY);
+
+    for (uint32_t i = n; i % LANES; i++)               /* unused lanes of the last tile */
+        s[i] = -INFINITY;
+    for (uint32_t i = 0; i < n; i += LANES)
+        most = vf_max(most, vf_load(s + i));
+    return vf_top(most);
+}
+
+static float softmax(float *s, uint32_t n, uint32_t n_fill, float most)
+{
+    vf all = vf_set1(0), m = vf_set1(most), p;
     uint32_t i;
 
-    for (i = n; i % LANES; i++)                        /* unused lanes of the last tile */
-        s[i] = -INFINITY;
-    for (i = 0; i < n; i += LANES)
-        top = vf_max(top, vf_load(s + i));
-    *max = vf_top(top);
-    m = vf_set1(*max);
     for (i = 0; i < n; i += LANES) {
         p = vf_exp(vf_sub(vf_load(s + i), m));
         if (i + LANES > n)
@@ -53,31 +58,7 @@ static void softmax(float *s, uint32_t n, uint32_t n_fill, float *max, float *su
     }
     for (; i < n_fill; i += LANES)
         vf_store(s + i, vf_set1(0));
-    *sum = vf_sum(all);
-}
-
-static void merge(float *acc, float *m, float *l, const float *part, float pm, float pl, uint32_t n)
-{
-    float top = *m > pm ? *m : pm, e[LANES] = { *m - top, pm - top };
-    vf a, b;
-
-    vf_store(e, vf_exp(vf_load(e)));
-    a = vf_set1(e[0]);
-    b = vf_set1(e[1]);
-    *m = top;
-    *l = fmaf(pl, e[1], *l * e[0]);
-    for (uint32_t i = 0; i < n; i += LANES)
-        vf_store(acc + i, vf_fma(vf_load(part + i), b, vf_mul(vf_load(acc + i), a)));
-}
-
-static void scale(float *y, const float *x, float f, size_t n)
-{
-    size_t i = 0;
-
-    for (; i + LANES <= n; i += LANES)
-        vf_store(y + i, vf_mul(vf_load(x + i), vf_set1(f)));
-    for (; i < n; i++)
-        y[i] = x[i] * f;
+    return vf_sum(all);
 }
 
 INLINE vf load_upto(const float *p, uint32_t n)
@@ -90,6 +71,36 @@ INLINE void store_upto(float *p, vf a, uint32_t n)
         vf_store_part(p, a, n);
     else
         vf_store(p, a);
+}
+
+/* Sixteen rows share an exp: with one row to each, merging was a tenth of a prompt's attention. */
+static void merge(float *acc, float *m, float *l, const float *part, const float *pm, const float *pl,
+                  uint32_t rows, uint32_t n)
+{
+    for (uint32_t r0 = 0; r0 < rows; r0 += LANES) {
+        uint32_t left = rows - r0;
+        vf was = load_upto(m + r0, left), is = load_upto(pm + r0, left), most = vf_max(was, is);
+        vf keep = vf_exp(vf_sub(was, most)), take = vf_exp(vf_sub(is, most));
+        float a[LANES], b[LANES];
+
+        vf_store(a, keep);
+        vf_store(b, take);
+        store_upto(m + r0, most, left);
+        store_upto(l + r0, vf_fma(load_upto(pl + r0, left), take, vf_mul(load_upto(l + r0, left), keep)), left);
+        for (size_t r = 0; r < LANES && r < left; r++)
+            for (size_t i = (r0 + r) * n; i < (r0 + r + 1) * n; i += LANES)
+                vf_store(acc + i, vf_fma(vf_load(part + i), vf_set1(b[r]), vf_mul(vf_load(acc + i), vf_set1(a[r]))));
+    }
+}
+
+static void scale(float *y, const float *x, float f, size_t n)
+{
+    size_t i = 0;
+
+    for (; i + LANES <= n; i += LANES)
+        vf_store(y + i, vf_mul(vf_load(x + i), vf_set1(f)));
+    for (; i < n; i++)
+        y[i] = x[i] * f;
 }
 
 static void norm(float *y, float *x, const float *delta, const float *gain, uint32_t dim, float eps)
@@ -365,8 +376,8 @@ static double roof_read(const void *p, size_t n)
                [EL_BF16] = widen_bf16 },                                                  \
     .widen_q4 = widen_q4, .quantise = quantise, .encode = encode,                         \
     .round_bf16 = round_bf16, .times_half = times_half, .scale = scale,                   \
-    .norm = norm, .swiglu = swiglu, .rope = rope, .softmax = softmax,     \
-    .merge = merge, .argmax = argmax, .roof_fma = roof_fma, .roof_dot = roof_dot,         \
+    .norm = norm, .swiglu = swiglu, .rope = rope, .top = top,             \
+    .softmax = softmax, .merge = merge, .argmax = argmax, .roof_fma = roof_fma, .roof_dot = roof_dot,         \
     .roof_read = roof_read
 
 #endif
