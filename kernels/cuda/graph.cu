@@ -9,6 +9,9 @@
  * Sizes: 1, 2, 4, 8, then multiples of 8 to 64, of 16 to 256, of 32 to 512; larger steps run as they are. Where the
  * buffers end before the padded size, the largest size that they have room for is taken.
  *
+ * Relaxed capture: a library that loads a kernel or asks for memory at its first call is not refused in the middle
+ * of a recording (our own calls do neither: the emulator takes every capture as global).
+ *
  * What must stay true: whatever differs between two steps of a graph lies in the arrays and the plan that
  * stage.cu copies; whoever frees or moves memory that calls may point at drops all graphs. */
 #include <stdlib.h>
@@ -80,7 +83,7 @@ cudaGraphExec_t record(struct gpu *g, uint32_t rows)
     cudaGraphExec_t exec = NULL;
     cudaError_t rc;
 
-    if (!gpu_check(g, cudaStreamBeginCapture(g->stream, cudaStreamCaptureModeThreadLocal), "graph: begin", rows,
+    if (!gpu_check(g, cudaStreamBeginCapture(g->stream, cudaStreamCaptureModeRelaxed), "graph: begin", rows,
                    h->calls.n, 0))
         return NULL;
     h->capturing = true;

@@ -22,9 +22,9 @@ enum {
                       FMT_BIT(FMT_INT4) | FMT_BIT(FMT_INT4Z)
 };
 
-/* Encodes the rows of src (kernels/format.h), packs them a few panels at a time and copies them to
- * the device. w->fmt, n and k are set. Host memory: a few MB beside one row, however large the
- * matrix. -1: e says why. */
+/* Encodes the rows of src (kernels/format.h), packs them a few panels at a time on all cores and
+ * copies them to the device. w->fmt, n and k are set; src is asked by this thread alone. Host
+ * memory: 64 MB of floats and what they become, however large the matrix. -1: e says why. */
 int gpu_weight_load(struct gpu *g, struct weight *w, struct row_source src, struct err *e);
 void gpu_weight_free(struct gpu *g, struct weight *w);
 /* Device bytes that w takes there, padding included; 0 when its format or size cannot be. */

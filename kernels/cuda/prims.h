@@ -260,16 +260,21 @@ PRIM void b8x4_to_h2(uint32_t q, __half2 (&out)[2])
 PRIM void s8x4_to_h2(uint32_t q, __half2 (&out)[2]) { b8x4_to_h2(q ^ 0x80808080u, out); }
 
 /* FP8 E4M3, as kernels/format.h has it: two or four to halves, exactly; two floats to FP8, nearest even,
- * beyond 448 becomes 448, NaN stays. */
+ * beyond 448 becomes 448, NaN stays. The first is for chips without the instruction (before 8.9): exponent and
+ * mantissa in their places, bias 7 to 15 by times 256; 0x7f, whose seven bits carry over, is NaN. */
+PRIM __half2 fp8x2_to_h2_by_hand(uint16_t q)
+{
+    uint32_t b = prmt(q, 0, 0x1404u), h = (b & 0x80008000u) | ((b & 0x7f007f00u) >> 1);
+    uint32_t nan = ((b & 0x7f007f00u) + 0x01000100u) & 0x80008000u;
+
+    return h2_mul(bits_h2(h | (nan >> 15) * 0x7fffu), bits_h2(0x5c005c00u));
+}
 PRIM __half2 fp8x2_to_h2(uint16_t q)
 {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 890
     return __half2(__nv_cvt_fp8x2_to_halfraw2(q, __NV_E4M3));
 #else
-    uint32_t b = prmt(q, 0, 0x1404u), h = (b & 0x80008000u) | ((b & 0x7f007f00u) >> 1);
-
-    h |= __vcmpeq2(h & 0x7fff7fffu, 0x3f803f80u) & 0x7fff7fffu;        /* 0x7f: NaN */
-    return h2_mul(bits_h2(h), bits_h2(0x5c005c00u));                  /* bias 7 to 15: times 256 */
+    return fp8x2_to_h2_by_hand(q);
 #endif
 }
 PRIM void fp8x4_to_h2(uint32_t q, __half2 (&out)[2])

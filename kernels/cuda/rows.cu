@@ -101,8 +101,8 @@ __global__ void __launch_bounds__(1024) norm_rows(__half *y, __half *x, const __
         for (uint32_t j = 0; j < WIDE / 2; j++) {
             float2 v = h2_floats(held[i].h[j]);
 
-            sum += v.x * v.x;
-            sum += v.y * v.y;
+            sum = fmaf(v.x, v.x, sum);         /* said, not left to the compiler: fused and not, the same */
+            sum = fmaf(v.y, v.y, sum);
         }
     }
     float inv = 1.0f / sqrtf(block_sum(sum, part) / (float)dim + eps);

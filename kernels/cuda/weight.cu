@@ -1,15 +1,22 @@
 /* weight.cu - weight matrices from rows of floats into the device's layout (pack.h), once at load.
  *
- * Rows come in ascending order from one source; a few panels at a time are encoded by
- * kernels/format.c and packed on the host, then copied: host memory stays bounded however large the
+ * Rows come in ascending order from one source, on one thread; a few panels of them at a time are
+ * encoded by kernels/format.c and packed by all cores of the host (8 G weights take one core a
+ * minute or two, a GPU's lease long), then copied: host memory stays bounded however large the
  * matrix. What is stored is exactly what row_encode gives, so a weight means the same on every
- * device. */
+ * device; no two rows of a panel share a byte of it (pack.h), so threads need no locks. */
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/pack.h"
 
 #include <stdlib.h>
+#include <system_error>
+#include <thread>
 
-enum { LOAD_AT_ONCE = 8 << 20 }; /* bytes of packed panels on the host, at least one panel */
+enum {
+    LOAD_AT_ONCE = 64 << 20,  /* bytes of floats on the host, at least one panel of rows */
+    LOAD_THREADS = 32,        /* at most */
+    LOAD_EACH = 1 << 16       /* weights of a thread: fewer take less time than a thread's start */
+};
 
 size_t gpu_weight_bytes(const struct weight *w)
 {
@@ -65,36 +72,60 @@ static void pack_scales(struct wfmt f, unsigned char *panel_scale, uint32_t row,
     }
 }
 
-/* Host side of a load: room for one row and for a few packed panels. */
+/* Host side of a load: rows in hand and the packed panels that they become. */
 struct weight_loader {
     struct gpu *g;
     struct weight *w;
     struct row_source src;
     size_t panel_body, panel_scale, at_once; /* bytes of a panel; panels packed before a copy */
-    float *row;                                      /* [k] */
-    unsigned char *code, *body, *scales;             /* [k * 2]; [at_once] panels */
-    uint16_t *row_scale;                             /* [two for each 32 inputs] */
+    uint32_t n_thread;
+    float *row;                                      /* [at_once * PANEL_ROWS, k] */
+    unsigned char *code, *body, *scales;             /* [n_thread, k * 2]; [at_once] panels */
+    uint16_t *row_scale;                             /* [n_thread, two for each 32 inputs] */
 };
 
-/* Row `row` of the matrix into place `at` of the panels in hand. */
-static int load_row(struct weight_loader *l, uint32_t row, uint32_t at, struct err *e)
+static size_t scales_room(uint32_t k) { return ((size_t)k / 32 + 1) * 2; }
+
+/* Rows from..to - 1 of those in hand, by thread `t`. */
+static void pack_rows(const struct weight_loader *l, uint32_t t, uint32_t from, uint32_t to)
 {
     struct wfmt f = l->w->fmt;
-    uint32_t k = l->w->k, panel = at / PANEL_ROWS, c = at % PANEL_ROWS;
-    unsigned char *body = l->body + panel * l->panel_body;
+    uint32_t k = l->w->k;
+    unsigned char *code = l->code + (size_t)t * k * 2;
+    uint16_t *scale = l->row_scale + t * scales_room(k);
 
-    if (l->src.get(l->src.self, row, l->row, e))
-        return -1;
-    row_encode(f, l->row, k, l->code, l->row_scale);
-    if (fmt_is_nibble(f.fmt))
-        pack_nibbles(body, c, l->code, k);
-    else if (fmt_is_byte(f.fmt))
-        pack_bytes(body, c, l->code, k, f.fmt == FMT_INT8 ? 0x80 : 0);
-    else
-        memcpy(body + (size_t)c * k * 2, l->code, (size_t)k * 2);
-    if (l->panel_scale)
-        pack_scales(f, l->scales + panel * l->panel_scale, c, l->row_scale, k);
-    return 0;
+    for (uint32_t i = from; i < to; i++) {
+        uint32_t panel = i / PANEL_ROWS, c = i % PANEL_ROWS;
+        unsigned char *body = l->body + panel * l->panel_body;
+
+        row_encode(f, l->row + (size_t)i * k, k, code, scale);
+        if (fmt_is_nibble(f.fmt))
+            pack_nibbles(body, c, code, k);
+        else if (fmt_is_byte(f.fmt))
+            pack_bytes(body, c, code, k, f.fmt == FMT_INT8 ? 0x80 : 0);
+        else
+            memcpy(body + (size_t)c * k * 2, code, (size_t)k * 2);
+        if (l->panel_scale)
+            pack_scales(f, l->scales + panel * l->panel_scale, c, scale, k);
+    }
+}
+
+/* All rows in hand. A thread that cannot be started leaves its part to this one. */
+static void pack_all(const struct weight_loader *l, uint32_t rows)
+{
+    uint32_t each = ceil_div_u32(rows, l->n_thread);
+    std::thread other[LOAD_THREADS];
+
+    for (uint32_t t = 1; t < l->n_thread && t * each < rows; t++)
+        try {
+            other[t] = std::thread(pack_rows, l, t, t * each, min_u32((t + 1) * each, rows));
+        } catch (const std::system_error &) {
+            pack_rows(l, t, t * each, min_u32((t + 1) * each, rows));
+        }
+    pack_rows(l, 0, 0, min_u32(each, rows));
+    for (std::thread &t : other)
+        if (t.joinable())
+            t.join();
 }
 
 static int load_copy(struct weight_loader *l, size_t to, const void *from, size_t bytes,
@@ -125,8 +156,9 @@ static int load_panels(struct weight_loader *l, uint32_t first, struct err *e)
     memset(l->body, 0, panels * l->panel_body);
     memset(l->scales, 0, panels * l->panel_scale);
     for (uint32_t i = 0; i < rows; i++)
-        if (load_row(l, first * PANEL_ROWS + i, i, e))
+        if (l->src.get(l->src.self, first * PANEL_ROWS + i, l->row + (size_t)i * w->k, e))
             return -1;
+    pack_all(l, rows);
     if (load_copy(l, first * l->panel_body, l->body,
                   whole ? panels * l->panel_body : (size_t)rows * w->k * 2, e))
         return -1;
@@ -150,13 +182,18 @@ static int load_all(struct weight_loader *l, struct err *e)
 /* Host memory of a load; false: there is none. */
 static bool loader_open(struct weight_loader *l)
 {
-    size_t k = l->w->k, fit = LOAD_AT_ONCE / l->panel_body;
+    size_t k = l->w->k, fit = LOAD_AT_ONCE / (PANEL_ROWS * k * sizeof *l->row), all;
     uint32_t n_panel = pack_panels(l->w->n);
+    uint32_t most = min_u32(std::thread::hardware_concurrency(), LOAD_THREADS);
 
     l->at_once = fit < 1 ? 1 : fit < n_panel ? fit : n_panel;
-    l->row = static_cast<float *>(malloc(k * sizeof *l->row));
-    l->code = static_cast<unsigned char *>(malloc(k * 2));
-    l->row_scale = static_cast<uint16_t *>(calloc(k / 32 + 1, 2 * sizeof *l->row_scale));
+    all = l->at_once * PANEL_ROWS * k;
+    l->n_thread = all / LOAD_EACH < most ? (uint32_t)(all / LOAD_EACH) : most;
+    l->n_thread = max_u32(l->n_thread, 1);
+    l->row = static_cast<float *>(malloc(all * sizeof *l->row));
+    l->code = static_cast<unsigned char *>(malloc(l->n_thread * k * 2));
+    l->row_scale = static_cast<uint16_t *>(
+        calloc(l->n_thread, scales_room(l->w->k) * sizeof *l->row_scale));
     l->body = static_cast<unsigned char *>(malloc(l->at_once * l->panel_body));
     l->scales = static_cast<unsigned char *>(malloc(l->at_once * l->panel_scale + 1));
     return l->row && l->code && l->row_scale && l->body && l->scales;

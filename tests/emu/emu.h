@@ -9,7 +9,7 @@
  *
  * What aborts, with a report of every thread: a barrier or warp call not reached by all, lanes of a
  * warp in different calls, misaligned or out-of-range shared addresses of ldmatrix and cp.async,
- * misaligned 16-byte accesses. What becomes NaN: shared memory not yet written, asynchronous copies
+ * two cp.async under way to one place, misaligned 16-byte accesses. What becomes NaN: shared memory not yet written, asynchronous copies
  * not waited for, fresh device memory. What TSan reports: memory shared without block_sync or
  * warp_sync (inside a block), without thread_fence and an atomic (between blocks).
  *
@@ -83,7 +83,7 @@ void *emu_shared(void);
 void emu_check_shared(const void *p, size_t bytes, size_t align, const char *call, emu_where w);
 void emu_check_aligned(const void *p, size_t align, const char *call, emu_where w);
 struct emu_copy { void *dst; const void *src; int bytes; bool pred; uint64_t group; };
-void emu_copy_push(void *dst, const void *src, int bytes, bool pred);
+void emu_copy_push(void *dst, const void *src, int bytes, bool pred, emu_where w);
 void emu_copy_commit(void);
 /* The next copy that a wait for all but `keep` groups ends. */
 bool emu_copy_pop(uint64_t keep, struct emu_copy *c);

@@ -1,11 +1,13 @@
 /* emu_blas.cc - cuBLAS's GEMM for the emulated device: the same call, a plain loop, summed in f32.
- */
+ *
+ * As its manual says: setting the stream takes the caller's workspace away, a workspace is 256-byte aligned
+ * device memory; a recording without one would hold allocations of its own, which is refused here. */
 #include <cublas_v2.h>
 #include <vector>
 
 #include "tests/emu/emu_run.h"
 
-struct cublasContext { cudaStream_t stream; };
+struct cublasContext { cudaStream_t stream; bool workspace; };
 
 cublasStatus_t cublasCreate(cublasHandle_t *h)
 {
@@ -21,9 +23,16 @@ cublasStatus_t cublasDestroy(cublasHandle_t h)
 cublasStatus_t cublasSetStream(cublasHandle_t h, cudaStream_t s)
 {
     h->stream = s;
+    h->workspace = false;
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasSetWorkspace(cublasHandle_t, void *, size_t) { return CUBLAS_STATUS_SUCCESS; }
+cublasStatus_t cublasSetWorkspace(cublasHandle_t h, void *p, size_t)
+{
+    if (reinterpret_cast<uintptr_t>(p) % 256)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    h->workspace = p != nullptr;
+    return CUBLAS_STATUS_SUCCESS;
+}
 cublasStatus_t cublasSetMathMode(cublasHandle_t, cublasMath_t) { return CUBLAS_STATUS_SUCCESS; }
 cublasStatus_t cublasGetVersion(cublasHandle_t, int *v)
 {
@@ -96,6 +105,8 @@ cublasStatus_t cublasGemmEx(cublasHandle_t h, cublasOperation_t ta, cublasOperat
     if (!known(at) || !known(bt) || !known(ct) ||
         (compute != CUBLAS_COMPUTE_32F && compute != CUBLAS_COMPUTE_32F_PEDANTIC))
         return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (emu_capturing(h->stream) && !h->workspace)
+        return CUBLAS_STATUS_ALLOC_FAILED;
     memcpy(&g.alpha, alpha, sizeof g.alpha);
     memcpy(&g.beta, beta, sizeof g.beta);
     return emu_push(h->stream, [g] { gemm_run(g); }) == cudaSuccess ? CUBLAS_STATUS_SUCCESS :

@@ -214,16 +214,18 @@ static void shared_begin(bool first)
         if (posix_memalign(&p, 128, blk.shared_bytes ? blk.shared_bytes : 1))
             emu_abort({ nullptr, 0 }, "no memory for %zu bytes of shared memory", blk.shared_bytes);
         blk.shared = static_cast<unsigned char *>(p);
+        blk.under_way = static_cast<unsigned char *>(malloc(blk.shared_bytes / 4 + 1));
         blk.order = static_cast<char (*)[2]>(calloc(1 + MAX_THREADS / WARP, sizeof *blk.order));
     }
     memset(blk.shared, 0xff, blk.shared_bytes);
+    memset(blk.under_way, 0, blk.shared_bytes / 4 + 1);
     tsan_resume();
 }
 static void shared_end(bool last)
 {
     tsan_pause();
     if (last || tsan_here())
-        free(blk.shared), free(blk.order);
+        free(blk.shared), free(blk.under_way), free(blk.order);
     tsan_resume();
 }
 

@@ -40,7 +40,7 @@ struct block {
     bool atomic; /* a thread of this block did an atomic: a fence now acquires */
     char start, end, fence;            /* addresses for TSan; and those of this block alone: */
     char (*order)[2];                  /* [0]: of the barrier, [1 + i]: of warp i */
-    unsigned char *shared;
+    unsigned char *shared, *under_way; /* the second: of each 4 bytes, whether a copy is */
     size_t shared_bytes;
 };
 extern struct thread thread[MAX_THREADS];

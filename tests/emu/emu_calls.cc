@@ -161,10 +161,22 @@ void emu_check_shared(const void *p, size_t bytes, size_t align, const char *cal
         emu_abort(w, "%s: byte %td of %zu bytes of shared memory", call, at - blk.shared,
                   blk.shared_bytes);
 }
-void emu_copy_push(void *dst, const void *src, int bytes, bool pred)
+/* Two copies under way to one place: nothing orders them (PTX ISA, cp.async). */
+static void mark_copy(const void *dst, int bytes, bool on, struct emu_where w)
+{
+    size_t at = (size_t)(static_cast<const unsigned char *>(dst) - blk.shared) / 4;
+
+    for (size_t i = at; i < at + (size_t)bytes / 4; i++) {
+        if (on && blk.under_way[i])
+            emu_abort(w, "cp_async: byte %zu of shared memory is still being copied to", i * 4);
+        blk.under_way[i] = on;
+    }
+}
+void emu_copy_push(void *dst, const void *src, int bytes, bool pred, struct emu_where w)
 {
     struct thread *t = &thread[blk.now];
 
+    mark_copy(dst, bytes, true, w);
     if (t->first_copy == t->n_copy)
         t->first_copy = t->n_copy = 0;
     if (t->n_copy == t->cap_copy) {
@@ -187,5 +199,6 @@ bool emu_copy_pop(uint64_t keep, struct emu_copy *c)
     if (t->first_copy == t->n_copy || t->copy[t->first_copy].group + keep >= t->group)
         return false;
     *c = t->copy[t->first_copy++];
+    mark_copy(c->dst, c->bytes, false, {});
     return true;
 }

@@ -84,7 +84,11 @@ const char *cudaGetErrorName(cudaError_t e)
 }
 
 /* --- The device. */
-static int shared_max(void) { return dev.cc >= 90 ? 232448 : dev.cc == 80 ? 166912 : 101376; }
+/* 227, 163 or 99 KB (CUDA programming guide, "Technical Specifications per Compute Capability"). */
+static int shared_max(void)
+{
+    return dev.cc >= 90 && dev.cc < 120 ? 232448 : dev.cc == 80 || dev.cc == 87 ? 166912 : 101376;
+}
 
 cudaError_t cudaGetDeviceCount(int *n)
 {

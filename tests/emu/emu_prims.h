@@ -50,7 +50,7 @@ template <int N> inline void emu_cp_async(void *dst, const void *src, bool pred,
     if (pred)
         emu_check_aligned(src, N, "cp_async", w);
     memset(dst, 0xff, N);
-    emu_copy_push(dst, src, N, pred);
+    emu_copy_push(dst, src, N, pred, w);
 }
 inline void cp_async16(void *dst, const void *src, bool pred = true, EMU_HERE)
 {
@@ -155,7 +155,9 @@ EMU_ATOMIC(atomic_or_u32, old | v)
 EMU_ATOMIC(atomic_max_u32, old > v ? old : v)
 #undef EMU_ATOMIC
 
-inline float fast_exp2(float x) { return exp2f(x); }
+/* ftz: subnormal numbers are zero, going in and coming out. */
+inline float emu_ftz(float x) { return fabsf(x) < 0x1p-126f ? copysignf(0.0f, x) : x; }
+inline float fast_exp2(float x) { return emu_ftz(exp2f(emu_ftz(x))); }
 inline float fast_rsqrt(float x) { return 1.0f / sqrtf(x); }
 inline float fast_rcp(float x) { return 1.0f / x; }
 inline uint32_t lop3_and_or(uint32_t x, uint32_t mask, uint32_t bits) { return (x & mask) | bits; }
@@ -168,11 +170,31 @@ inline uint32_t prmt(uint32_t a, uint32_t b, uint32_t sel)
         out |= (uint32_t)(both >> (sel >> 4 * i & 7) * 8 & 0xff) << 8 * i;
     return out;
 }
+/* x y + z of halves as a float whose rounding to half is that of the exact sum: the product is exact in double, the sum
+ * is cut towards zero and its last bit set where anything was cut ("round to odd"; fmaf would round twice). */
+inline float emu_odd_fma(float x, float y, float z)
+{
+    double p = (double)x * y, s = p + z, t = s - p, left = (p - (s - t)) + (z - t);
+    uint32_t bits;
+    float f;
+
+    if (!isfinite(s))
+        return (float)s;
+    if (left != 0 && (left < 0) != (s < 0))
+        s = nextafter(s, 0.0);
+    f = (float)s;
+    if (fabs((double)f) > fabs(s))
+        f = nextafterf(f, 0.0f);
+    memcpy(&bits, &f, sizeof bits);
+    bits |= left != 0 || (double)f != s;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
 inline __half2 h2_fma(__half2 a, __half2 b, __half2 c)
 {
     float2 x = __half22float2(a), y = __half22float2(b), z = __half22float2(c);
 
-    return __floats2half2_rn(fmaf(x.x, y.x, z.x), fmaf(x.y, y.y, z.y));
+    return __floats2half2_rn(emu_odd_fma(x.x, y.x, z.x), emu_odd_fma(x.y, y.y, z.y));
 }
 inline __half2 h2_add(__half2 a, __half2 b) { return __hadd2(a, b); }
 inline __half2 h2_sub(__half2 a, __half2 b) { return __hsub2(a, b); }

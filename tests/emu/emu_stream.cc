@@ -4,8 +4,8 @@
  * Lazy (the default): what is queued runs when the host waits for anything, so that a host that
  * reads results, or reuses a pinned buffer, too early gets the wrong bytes here as it would there.
  * A captured graph is the list of its closures. Capture follows the rules of cudaStreamBeginCapture
- * in global mode: no allocation, no waiting, no use of the default stream; breaking them
- * invalidates the capture. */
+ * in global mode, whatever mode is asked for: no allocation, no waiting, no use of the default
+ * stream; breaking them invalidates the capture. */
 #include <deque>
 #include <memory>
 #include <stdlib.h>
@@ -22,7 +22,6 @@ struct CUgraphExec_st { std::shared_ptr<work_list> work; };
 struct CUstream_st {
     CUgraph_st *capture;
     bool origin, broken;
-    cudaStreamCaptureMode mode;
 };
 struct CUevent_st {
     bool recorded, done;
@@ -75,16 +74,15 @@ static bool is_default(cudaStream_t s)
     return !s || s == cudaStreamLegacy || s == cudaStreamPerThread;
 }
 bool emu_capturing(cudaStream_t s) { return !is_default(s) && s->capture; }
-static bool break_captures(bool also_relaxed)
+bool emu_capture_broken(void)
 {
     bool any = false;
 
     for (CUstream_st *s : streams)
-        if (s->capture && (also_relaxed || s->mode != cudaStreamCaptureModeRelaxed))
+        if (s->capture)
             s->broken = any = true;
     return any;
 }
-bool emu_capture_broken(void) { return break_captures(false); }
 
 cudaError_t emu_push(cudaStream_t s, std::function<void()> work)
 {
@@ -94,7 +92,7 @@ cudaError_t emu_push(cudaStream_t s, std::function<void()> work)
         s->capture->work.push_back(std::move(work));
         return cudaSuccess;
     }
-    if (is_default(s) && break_captures(true))
+    if (is_default(s) && emu_capture_broken())
         return emu_error(cudaErrorStreamCaptureImplicit);
     queue.push_back(std::move(work));
     if (!lazy)
@@ -137,7 +135,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
         s->broken = true;
         return emu_error(cudaErrorStreamCaptureUnsupported);
     }
-    if (is_default(s) && break_captures(true))
+    if (is_default(s) && emu_capture_broken())
         return emu_error(cudaErrorStreamCaptureImplicit);
     emu_drain();
     return cudaSuccess;
@@ -145,7 +143,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
 cudaError_t cudaStreamQuery(cudaStream_t s) { return cudaStreamSynchronize(s); }
 cudaError_t cudaDeviceSynchronize(void)
 {
-    if (break_captures(true))
+    if (emu_capture_broken())
         return emu_error(cudaErrorStreamCaptureUnsupported);
     emu_drain();
     return cudaSuccess;
@@ -225,12 +223,11 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned int)
         return emu_error(cudaErrorStreamCaptureMerge);
     s->capture = e->capture;
     s->broken = s->origin = false;
-    s->mode = cudaStreamCaptureModeGlobal;
     return cudaSuccess;
 }
 
 /* --- Graphs. */
-cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode mode)
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
 {
     if (cudaError_t rc = emu_injected("cudaStreamBeginCapture"))
         return rc;
@@ -241,7 +238,6 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode mode)
     s->capture = new CUgraph_st();
     s->origin = true;
     s->broken = false;
-    s->mode = mode;
     return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *out)

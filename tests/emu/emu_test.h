@@ -1,5 +1,7 @@
 /* emu_test.h - what the suites written in C++ share: device arrays, child processes, all schedules.
- */
+ *
+ * The suites of primitives, products, cache and attention are also compiled by nvcc and run on a GPU (.ci/cuda-test.mk):
+ * there a GPU has its own schedule, and what only the emulator counts is not asked (COUNTED). */
 #ifndef EMU_TEST_H
 #define EMU_TEST_H
 
@@ -9,7 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifndef __CUDACC__
 #include "tests/emu/emu.h"
+#endif
 extern "C" {
 #include "tests/test.h"
 }
@@ -35,17 +39,34 @@ extern "C" {
 #define EMU_TSAN 0
 #endif
 
+#ifdef __CUDACC__
+#define EMU_GPU 1
+#define COUNTED(actual, expected) ((void)0)
+inline void emu_device(int, int, size_t) {}
+inline size_t emu_device_bytes(void) { return 0; }
+inline void emu_counters_reset(void) {}
+#else
+#define EMU_GPU 0
+#define COUNTED(actual, expected) CU_ASSERT_EQUAL(actual, expected)
+#endif
+
+/* Fresh memory is NaN, as under emulation. */
 template <class T> T *device_new(size_t n)
 {
     T *p = nullptr;
 
     CU_ASSERT_EQUAL_FATAL(cudaMalloc(&p, n * sizeof(T)), cudaSuccess);
+    if (EMU_GPU && n)
+        CU_ASSERT_EQUAL_FATAL(cudaMemset(p, 0xff, n * sizeof(T)) || cudaDeviceSynchronize(), 0);
     return p;
 }
+/* On a GPU what a copy from pageable memory leaves under way is not waited for by a stream that does not block. */
 template <class T> void put(T *device, const T *host, size_t n)
 {
     CU_ASSERT_EQUAL_FATAL(cudaMemcpy(device, host, n * sizeof(T), cudaMemcpyHostToDevice),
                           cudaSuccess);
+    if (EMU_GPU)
+        CU_ASSERT_EQUAL_FATAL(cudaDeviceSynchronize(), cudaSuccess);
 }
 template <class T> void get(T *host, const T *device, size_t n)
 {
@@ -53,6 +74,9 @@ template <class T> void get(T *host, const T *device, size_t n)
                           cudaSuccess);
 }
 
+#ifdef __CUDACC__
+inline void each_schedule(const std::function<void()> &f) { f(); }         /* a GPU has its own */
+#else
 /* Runs f under every order of threads and blocks. */
 inline void each_schedule(const std::function<void()> &f)
 {
@@ -103,5 +127,6 @@ inline struct child in_child(const std::function<void()> &f)
     c.died = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
     return c;
 }
+#endif
 
 #endif

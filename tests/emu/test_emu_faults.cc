@@ -44,6 +44,15 @@ __global__ void k_beyond(float *out)
 
     cp_async16(s + 16 * threadIdx.x, out);
 }
+__global__ void k_twice(float *out)
+{
+    DYN_SHARED(char, s);
+
+    cp_async16(s + 16 * threadIdx.x, out);
+    cp_commit();
+    cp_async16(s + 16 * threadIdx.x, out + 4);     /* the first may land last */
+    cp_wait<0>();
+}
 template <class K>
 static void check_report(K *kernel, unsigned threads, size_t smem, const char *want)
 {
@@ -66,6 +75,7 @@ static void reports(void)
     check_report(k_crossed, 64, 0, "different calls");
     check_report(k_misaligned, 32, 512, "is not a multiple of 16");
     check_report(k_beyond, 32, 496, "byte 496 of 496 bytes of shared memory");
+    check_report(k_twice, 32, 512, "byte 0 of shared memory is still being copied to");
     check_report(k_part_warp, 48, 0, "mask 0000ffff");
 }
 

@@ -2,35 +2,57 @@
  * against row_decode, what cannot be loaded, and what NaN and Inf do. */
 #include "tests/emu/matrix.h"
 
+/* Rows `tok` of a matrix of n_row rows, loaded and embedded: bits that are not row_decode's. */
+static unsigned embedded_wrong(struct gpu *g, struct wfmt f, uint32_t n_row, uint32_t k,
+                               const std::vector<uint32_t> &tok)
+{
+    uint32_t n = (uint32_t)tok.size(), *dtok = device_new<uint32_t>(n);
+    struct matrix m = load_matrix(g, f, n_row, k);
+    half *dx = device_new<half>(n * k);
+    std::vector<half> x(n * k);
+    unsigned bad = 0;
+
+    put(dtok, tok.data(), n);
+    gpu_embed(g, dx, &m.w, dtok, n);
+    cudaStreamSynchronize(g->stream);
+    get(x.data(), dx, n * k);
+    for (uint32_t i = 0; i < n * k; i++)
+        bad += tok[i / k] < n_row ? __half_as_ushort(x[i]) !=
+                                        f16_from_f32(m.value[(size_t)tok[i / k] * k + i % k])
+                                  : !isnan(__half2float(x[i]));
+    cudaFree(dx);
+    cudaFree(dtok);
+    gpu_weight_free(g, &m.w);
+    return bad;
+}
+
 static void embedding(void)
 {
     struct gpu g = open_gpu(6, true);
-    const uint32_t tok[] = { 0, 95, 31, 32, 63, 7, 96, 8, UINT32_MAX, 16 },
-                   n = sizeof tok / sizeof *tok, k = 160;
-    uint32_t *dtok = device_new<uint32_t>(n);
 
-    put(dtok, tok, n);
-    for (struct wfmt f : formats) {
-        struct matrix m = load_matrix(&g, f, 96, k);
-        half *dx = device_new<half>(n * k);
-        std::vector<half> x(n * k);
-        unsigned bad = 0;
+    for (struct wfmt f : formats)
+        CU_ASSERT_EQUAL(embedded_wrong(&g, f, 96, 160, { 0, 95, 31, 32, 63, 7, 96, 8, UINT32_MAX, 16 }),
+                        0);
+    close_gpu(&g);
+}
 
-        gpu_embed(&g, dx, &m.w, dtok, n);
-        cudaStreamSynchronize(g.stream);
-        get(x.data(), dx, n * k);
-        for (uint32_t i = 0; i < n * k; i++) {
-            float got = __half2float(x[i]);
+/* Large enough that several threads pack it (weight.cu), the last with fewer rows; and so large that
+ * it is packed in two parts. */
+static void packed_by_threads(void)
+{
+    const struct { struct wfmt f; uint32_t n, k; } big[] = {
+        { { FMT_F16, 0 }, 517, 544 },     { { FMT_FP8, 0 }, 517, 544 },  { { FMT_INT8, 0 }, 517, 544 },
+        { { FMT_INT4, 32 }, 517, 544 },   { { FMT_INT4Z, 64 }, 517, 544 }, { { FMT_INT4, 128 }, 70, 262144 },
+    };
+    struct gpu g = open_gpu(6, true);
 
-            bad += tok[i / k] < 96 ? __half_as_ushort(x[i]) !=
-                                         f16_from_f32(m.value[(size_t)tok[i / k] * k + i % k])
-                                   : !isnan(got);
-        }
-        CU_ASSERT_EQUAL(bad, 0);
-        cudaFree(dx);
-        gpu_weight_free(&g, &m.w);
+    for (auto &b : big) {
+        std::vector<uint32_t> tok;
+
+        for (uint32_t r = b.n - 1; r < b.n; r -= b.k > 1000 ? 23 : 7)
+            tok.push_back(r);
+        CU_ASSERT_EQUAL(embedded_wrong(&g, b.f, b.n, b.k, tok), 0);
     }
-    cudaFree(dtok);
     close_gpu(&g);
 }
 
@@ -135,6 +157,7 @@ static void not_finite(void)
 
 static const struct test tests[] = {
     { "embedding", embedding },
+    { "matrices packed by several threads", packed_by_threads },
     { "unpacking", unpacking },
     { "what cannot be loaded says why", refused },
     { "NaN stays where it belongs", not_finite },
