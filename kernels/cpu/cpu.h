@@ -42,7 +42,6 @@ struct ftile {
     float *y; size_t ldy;
     uint32_t n_col;                        /* columns to write, at most ns * 16 */
     bool add;                              /* start from y instead of 0 */
-    size_t ahead;                          /* bytes from b to memory that is read soon, 0: none */
 };
 
 /* How integer weights lie in a panel: packed nibbles, nibbles widened to bytes, bytes q + 128;
@@ -60,12 +59,11 @@ struct qtile {
     const void *sw[NS_MAX];                /* strip's scales: halves, or floats when widened */
     float *y; size_t ldy;
     uint32_t n_col;
-    size_t ahead;                          /* as above */
 };
 
 struct cpu_isa {
     const char *name;                      /* "avx512" */
-    uint32_t mr_f, mr_q, mr_few;           /* most rows of a float tile, of an integer tile, of one on packed panels */
+    uint32_t mr_f, mr_q, mr_few;           /* most rows of a float tile, of an integer tile, of one on packed nibbles */
     uint8_t ns_f[MR_MAX + 1], ns_q[MR_MAX + 1];   /* [mr] most strips with that many rows */
     uint8_t ns_min;                        /* strips that any rows can take; wide tiles use it */
     uint32_t packed_f, packed_q;           /* with more rows, widening a panel first pays */

@@ -8,6 +8,7 @@
 
 #define FTILES(C) C(1, 1) C(2, 1) C(3, 1) C(4, 1) C(5, 1) C(6, 1) C(1, 4) C(2, 2)
 #define QTILES(C) C(1, 1) C(2, 1) C(3, 1) C(1, 2)
+#define TALL_QTILES(C)
 #define MR_TOTALS 3
 
 #include "kernels/cpu/rows.h"

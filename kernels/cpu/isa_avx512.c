@@ -2,7 +2,7 @@
  *
  * Of 32 registers, a float tile of 14 rows keeps 28 accumulators, 2 strips and a broadcast; an
  * integer tile of 7 rows keeps 14 group sums and 14 F32 totals. Up to 13 rows keep their totals in memory:
- * a few percent slower on a warm panel, but a cold one is read in one pass. Few rows of floats take more strips
+ * a few percent slower, but nibbles are unpacked once for all of them. Few rows of floats take more strips
  * instead, for at least four independent chains. Integer tiles do not: one panel is one straight
  * stream, which prefetchers follow best (25 instead of 16 GB/s on one Zen 4 core at one row). */
 #include "kernels/cpu/vec_avx512.h"
@@ -13,7 +13,8 @@
 #define MANY(C) C(8, 2) C(9, 2) C(10, 2) C(11, 2) C(12, 2) C(13, 2) C(14, 2)
 #define WIDE(C) C(1, 8) C(2, 8) C(3, 4) C(4, 4)
 #define FTILES(C) FEW(C) MANY(C) WIDE(C)
-#define QTILES(C) FEW(C) C(8, 2) C(9, 2) C(10, 2) C(11, 2) C(12, 2) C(13, 2)
+#define QTILES(C) FEW(C)
+#define TALL_QTILES(C) C(8, 2) C(9, 2) C(10, 2) C(11, 2) C(12, 2) C(13, 2)
 #define MR_TOTALS 7
 
 #include "kernels/cpu/rows.h"

@@ -6,6 +6,7 @@
 #define SIZES(C) C(1, 1) C(2, 1)
 #define FTILES SIZES
 #define QTILES SIZES
+#define TALL_QTILES(C)
 #define MR_TOTALS 2
 
 #include "kernels/cpu/rows.h"

@@ -84,9 +84,9 @@ static void tile_start(const struct job *j, struct tile *t, bool wide)
 
     t->ints = is_int(w);
     t->f = (struct ftile){ .k = w->k, .ldx = j->ldx, .ldb = PANEL, .ldy = w->n,
-                           .post = elem_post(elem_of(w)), .ahead = wide ? 0 : j->panel_size };
+                           .post = elem_post(elem_of(w)) };
     t->q = (struct qtile){ .k = w->k, .group = j->group, .ldx = w->k, .ldg = j->n_group,
-                           .ldy = w->n, .ahead = wide ? 0 : j->panel_size };
+                           .ldy = w->n };
     t->run_f = wide ? j->isa->tile[EL_F32] : j->tile;
     t->run_q = j->isa->tile_q[kind_of(w, wide)];
 }
@@ -164,10 +164,12 @@ static const void *widen(const struct job *j, uint32_t panel, void *scratch)
     return scratch;
 }
 
-/* Of a tile, for m rows: tall tiles read a cold panel fewer times, the others are faster on a warm one. */
+/* Of a tile, for m rows: tall tiles unpack a panel's nibbles fewer times, the others are faster. */
 static uint32_t most_rows(const struct job *j, uint32_t m)
 {
-    return !is_int(j->w) ? j->isa->mr_f : m <= 2 * j->isa->mr_few ? j->isa->mr_few : j->isa->mr_q;
+    if (!is_int(j->w))
+        return j->isa->mr_f;
+    return j->w->fmt.fmt != FMT_INT8 && m <= 2 * j->isa->mr_few ? j->isa->mr_few : j->isa->mr_q;
 }
 
 /* Units are (block of rows, panel), panels running fastest. */

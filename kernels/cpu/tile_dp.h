@@ -27,7 +27,7 @@ static inline DP __attribute__((always_inline)) void tile_dp_of(const struct fti
             w[s] = vi_load((const uint8_t *)t->b[s] + k / 2 * ldb);
         if (FETCHES(mr))
             UNROLL for (int s = 0; s < ns; s++)
-                fetch_early((const uint8_t *)t->b[s] + k / 2 * ldb, t->ahead);
+                fetch_early((const uint8_t *)t->b[s] + k / 2 * ldb);
         UNROLL for (int r = 0; r < mr; r++) {
             vi one = vi_set1((int32_t)x[(size_t)r * ldx]);
 

@@ -38,13 +38,14 @@ INLINE vf load_elem(const void *p, size_t at, const enum elem el)
 /* With many rows a tile computes more than it loads, and memory idles unless what follows is asked for early;
  * with few it loads as fast as memory can, and more requests are in the way. */
 #define FETCHES(mr) ((mr) > 4)
+#define AHEAD 2048                         /* bytes; 1024 to 4096 did equally well */
 
 /* Keeps compilers from taking an array into registers, which others need. */
 INLINE void in_memory(void *p) { __asm__ volatile("" :: "r"(p) : "memory"); }
 
-INLINE void fetch_early(const void *p, size_t ahead)
+INLINE void fetch_early(const void *p)
 {
-    __builtin_prefetch((const char *)p + ahead, 0, 3);
+    __builtin_prefetch((const char *)p + AHEAD, 0, 3);
 }
 
 /* The two inputs of a pair of bf16, as floats: k stands in the high half, k + 1 in the low one. */
@@ -75,7 +76,7 @@ INLINE void ftile_end(const struct ftile *t, vf *acc, const int mr, const int ns
 
 INLINE void tile_float(const struct ftile *t, const int mr, const int ns, const enum elem el)
 {
-    const size_t ldx = t->ldx, ldb = t->ldb, ahead = t->ahead;
+    const size_t ldx = t->ldx, ldb = t->ldb;
     const float *x = t->x;
     vf acc[MR_MAX * 2];                    /* [mr, ns] */
 
@@ -86,7 +87,7 @@ INLINE void tile_float(const struct ftile *t, const int mr, const int ns, const 
         UNROLL for (int s = 0; s < ns; s++)
             w[s] = load_elem(t->b[s], k * ldb, el);
         if (FETCHES(mr) && el == EL_F16 && ldb == PANEL)
-            fetch_early((const uint16_t *)t->b[0] + k * PANEL, ahead);
+            fetch_early((const uint16_t *)t->b[0] + k * PANEL);
         UNROLL for (int r = 0; r < mr; r++) {
             vf one = vf_set1(x[(size_t)r * ldx]);
 
@@ -112,7 +113,7 @@ INLINE void tile_pairs(const struct ftile *t, const int mr, const int ns)
             w[s] = vi_load((const uint8_t *)t->b[s] + k / 2 * ldb);
         if (FETCHES(mr))
             UNROLL for (int s = 0; s < ns; s++)
-                fetch_early((const uint8_t *)t->b[s] + k / 2 * ldb, t->ahead);
+                fetch_early((const uint8_t *)t->b[s] + k / 2 * ldb);
         for (int half = 0; half < 2; half++) {
             UNROLL for (int r = 0; r < mr; r++) {
                 vf one = vf_set1(x[(size_t)r * ldx + (size_t)half]);
