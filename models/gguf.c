@@ -265,8 +265,8 @@ static int size_of(struct reader *r, uint64_t at, struct gguf_tensor *t, const c
     const struct quant_info *q = quant_find(t->type, &known);
 
     if (!q)
-        return REFUSE(r, at, "tensor '%s': type %u (%s) is not supported; expected F32 F16 BF16 Q8_0 Q4_0 Q4_1 "
-                      "Q4_K Q6_K, choose another file of this model", name, t->type,
+        return REFUSE(r, at, "tensor '%s': type %u (%s) is not supported; expected F32 F16 BF16 Q4_0 Q4_1 Q5_0 "
+                      "Q5_1 Q8_0 Q2_K to Q6_K IQ4_NL IQ4_XS, choose another file of this model", name, t->type,
                       known ? known : "unknown");
     if (t->dim[0] % q->block)
         return REFUSE(r, at, "tensor '%s': rows of %llu values; expected a multiple of %u (%s)", name,

@@ -52,9 +52,9 @@ static int get_bool(struct reader *r, json_t *o, const char *key, bool absent, b
 {
     json_t *v = field(o, key);
 
+    *out = v ? json_is_true(v) : absent;
     if (v && !json_is_boolean(v))
         return err_set(r->e, EXIT_USAGE, "%s: field '%s': expected true or false", r->path, key);
-    *out = v ? json_is_true(v) : absent;
     return 0;
 }
 
@@ -250,6 +250,15 @@ static int read_awq(struct reader *r, json_t *q, struct hf_config *c)
     return 0;
 }
 
+/* meta.quantizer, "gptqmodel:4.0.0" or a list of such: whether it names GPTQModel first. */
+static bool by_gptqmodel(json_t *q)
+{
+    json_t *v = json_object_get(field(q, "meta"), "quantizer");
+    const char *name = json_string_value(json_is_array(v) ? json_array_get(v, 0) : v);
+
+    return name && !strncmp(name, "gptqmodel:", 10);
+}
+
 static int read_gptq(struct reader *r, json_t *q, struct hf_config *c)
 {
     char format[24];
@@ -266,7 +275,8 @@ static int read_gptq(struct reader *r, json_t *q, struct hf_config *c)
     if (*format && strcmp(format, "gptq") && strcmp(format, "gptq_v2"))
         return err_set(r->e, EXIT_USAGE, "%s: field 'checkpoint_format': '%s' is not supported; expected gptq or "
                        "gptq_v2", r->path, format);
-    c->zero_bias = !strcmp(format, "gptq_v2") ? 0 : 1;
+    if (strcmp(format, "gptq_v2"))
+        c->zeros = by_gptqmodel(q) ? ZERO_WORD_LESS : ZERO_EACH_LESS;
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #define MODELS_HF_CONFIG_H
 
 #include "models/model.h"
+#include "models/quants.h"
 
 enum hf_packing { HF_PLAIN, HF_AWQ, HF_GPTQ };
 
@@ -14,7 +15,7 @@ struct hf_config {
     char type[16];                 /* "llama" */
     enum hf_packing packing;
     uint32_t group;                /* inputs per scale; 0: all of a row */
-    uint32_t zero_bias;            /* see struct packed4 */
+    enum zero_form zeros;          /* of GPTQ's formats and packers; as they are in AWQ */
 };
 int hf_config_read(struct hf_config *c, const char *path, struct err *e);
 

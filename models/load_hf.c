@@ -127,7 +127,7 @@ static int find_packed(struct hf *h, const char *base, uint32_t n, uint32_t k, s
     if (!s)
         return -1;
     m->plain = NULL;
-    m->packed = (struct packed4){ awq ? PACKED_AWQ : PACKED_GPTQ, n, k, group, h->config.zero_bias, q->data,
+    m->packed = (struct packed4){ awq ? PACKED_AWQ : PACKED_GPTQ, n, k, group, h->config.zeros, q->data,
                                   z->data, s->data };
     return awq ? 0 : check_order(h, base, &m->packed, e);
 }

@@ -12,6 +12,7 @@
 #include "models/quants.h"
 #include "models/safetensors.h"
 #include "tests/assemble.h"
+#include "tests/files.h"
 #include "tests/test.h"
 
 static const char *fixture(const char *name)
@@ -37,13 +38,6 @@ static struct bytes read_all(const char *path)
     return b;
 }
 
-static void write_all(const char *path, const void *p, size_t n)
-{
-    FILE *f = fopen(path, "wb");
-
-    CU_ASSERT_FATAL(f && fwrite(p, 1, n, f) == n && !fclose(f));
-}
-
 static void refused(const char *what, const char *words, int rc, struct err *e)
 {
     CU_ASSERT_EQUAL(rc, -1);
@@ -63,12 +57,12 @@ static void maps(void)
     struct map m;
 
     snprintf(path, sizeof path, "%s/f", test_dir());
-    write_all(path, "abc", 3);
+    file_write(path, "abc", 3);
     CU_ASSERT_FATAL(!map_open(&m, path, 3, &e));
     CU_ASSERT(m.size == 3 && !memcmp(m.data, "abc", 3) && !strcmp(m.path, path));
     map_close(&m);
     refused("too large", "3 bytes; expected at most 2", map_open(&m, path, 2, &e), &e);
-    write_all(path, "", 0);
+    file_write(path, "", 0);
     CU_ASSERT_FATAL(!map_open(&m, path, 3, &e));
     CU_ASSERT(m.size == 0 && m.data == NULL);
     map_close(&m);
@@ -79,7 +73,7 @@ static void maps(void)
 }
 
 /* ---- decoders ---- */
-/* quants.bin: blocks and what the public gguf package makes of them; products in another order may round apart. */
+/* quants.bin: blocks and what the public gguf package makes of them, bit for bit. */
 static void decoders(void)
 {
     struct bytes b = read_all(fixture("quants.bin"));
@@ -98,7 +92,7 @@ static void decoders(void)
             float w;
 
             memcpy(&w, want + 4 * i, 4);
-            if (!(out[i] - w <= 1e-6f && w - out[i] <= 1e-6f)) {
+            if (out[i] != w) {
                 test_note("%s, value %u: %.9g; expected %.9g", q->name, i, (double)out[i], (double)w);
                 CU_FAIL("decoded otherwise");
                 break;
@@ -106,7 +100,7 @@ static void decoders(void)
         }
         at += 12 + bytes + 4 * (size_t)count;
     }
-    CU_ASSERT_EQUAL(n, 8);
+    CU_ASSERT_EQUAL(n, 15);
     bytes_free(&b);
 }
 
@@ -128,11 +122,17 @@ static void packings(void)
         for (int k = 0; k < 8; k++)
             CU_ASSERT(out[8 * n + k] == awq[n] - 1);
     p.packing = PACKED_GPTQ;
-    p.zero_bias = 1;
+    p.zeros = ZERO_EACH_LESS;
     packed4_rows(&p, 0, out);
     for (int n = 0; n < 8; n++)
         for (int k = 0; k < 8; k++)
             CU_ASSERT(out[8 * n + k] == (float)(k - 2));
+    z[0] = 0x1f;                                        /* output 0 stored as 15, output 1 as 1 */
+    packed4_rows(&p, 0, out);
+    CU_ASSERT(out[0] == 0 && out[8] == -2 && out[16] == -2);
+    p.zeros = ZERO_WORD_LESS;                           /* 0 and 3: 3 was stored less one and less the borrow */
+    packed4_rows(&p, 0, out);
+    CU_ASSERT(out[0] == 0 && out[8] == -3 && out[16] == -2);
 }
 
 /* ---- GGUF metadata ---- */
@@ -185,8 +185,8 @@ static void numbers(void)
 static void lists(void)
 {
     struct bytes b = { 0 };
-    struct gguf g = open_program("r:GGUF 4:3 8:0 8:4 s:t 4:9 4:8 8:3 s:ab s: s:c s:i 4:9 4:5 8:2 4:-7 4:8 s:f 4:9 4:6 8:1 "
-                                 "x:0000c03f s:one 4:8 s:text", &b);
+    struct gguf g = open_program("r:GGUF 4:3 8:0 8:4 s:t 4:9 4:8 8:3 s:ab s: s:c s:i 4:9 4:5 8:2 4:-7 4:8 s:f 4:9 4:6 "
+                                 "8:1 x:0000c03f s:one 4:8 s:text", &b);
     struct err e = { 0 };
     struct gguf_list l;
     struct gguf_str s;
@@ -221,7 +221,7 @@ static void copy_to(const char *from, const char *dir, const char *name)
     char path[4200];
 
     snprintf(path, sizeof path, "%s/%s", dir, name);
-    write_all(path, b.p, b.n);
+    file_write(path, b.p, b.n);
     bytes_free(&b);
 }
 
@@ -255,8 +255,9 @@ static void kinds(void)
     expect_kind(fixture("llama-awq"), MODEL_HF, "llama-awq", "llama-awq: safetensors, AWQ 4-bit, groups of 32 (already "
                 "quantised, decoded here), rest F16");
     expect_kind(fixture("qwen2.gguf"), MODEL_GGUF, "qwen2", "qwen2: GGUF, F16");
-    expect_kind(fixture("mixed.gguf"), MODEL_GGUF, "mixed", "mixed: GGUF, Q4_0+Q4_1+Q8_0+Q6_K+Q4_K, embedding F16 (already "
-                "quantised in the file)");
+    expect_kind(fixture("mixed.gguf"), MODEL_GGUF, "mixed",
+                "mixed: GGUF, Q4_0+Q4_1+Q8_0+Q6_K+Q4_K, embedding F16 (already quantised "
+                "in the file)");
     copy_to(fixture("qwen2.gguf"), dir, "odd-name");
     snprintf(path, sizeof path, "%s/odd-name", dir);
     expect_kind(path, MODEL_GGUF, "odd-name", "odd-name: GGUF, F16");
@@ -286,13 +287,13 @@ static void unknown(void)
     snprintf(path, sizeof path, "%s/model.safetensors", fixture("mistral"));
     refused("weights", "give the folder that holds both", model_find(&f, path, 1, &e), &e);
     snprintf(path, sizeof path, "%s/a.gguf", test_dir());
-    write_all(path, "", 0);
+    file_write(path, "", 0);
     refused("empty file", "does not begin with 'GGUF'", model_find(&f, path, 1, &e), &e);
     snprintf(path, sizeof path, "%s/b.gguf", test_dir());
-    write_all(path, "", 0);
+    file_write(path, "", 0);
     refused("two files", "neither config.json nor a single .gguf", model_find(&f, test_dir(), 1, &e), &e);
     snprintf(path, sizeof path, "%s/config.json", test_dir());
-    write_all(path, "{}", 2);
+    file_write(path, "{}", 2);
     refused("no type", "field 'model_type'", model_find(&f, test_dir(), 1, &e), &e);
 }
 
@@ -316,7 +317,7 @@ static int altered(const char *name, const char *from, const char *to, struct er
              at + strlen(from));
     bytes_free(&b);
     snprintf(path, sizeof path, "%s/config.json", test_dir());
-    write_all(path, config, strlen(config));
+    file_write(path, config, strlen(config));
     rc = model_find(&f, test_dir(), 1, e);
     if (!rc)
         model_files_close(&f);
@@ -381,7 +382,7 @@ static void activation_order(void)
     snprintf(path, sizeof path, "%s/model.safetensors", test_dir());
     b = read_all(path);
     b.p[at + 4] = 1;
-    write_all(path, b.p, b.n);
+    file_write(path, b.p, b.n);
     refused("g_idx", "tensor 'model.layers.1.mlp.up_proj.g_idx', entry 1: group 1; expected 0",
             model_find(&f, test_dir(), 1, &e), &e);
     bytes_free(&b);
@@ -398,7 +399,7 @@ static void gguf_altered(const char *file, const char *text, size_t skip, unsign
 
     b.p[find(&b, text) + skip] = value;
     snprintf(path, sizeof path, "%s/m.gguf", test_dir());
-    write_all(path, b.p, b.n);
+    file_write(path, b.p, b.n);
     refused(text, words, model_find(&f, path, 1, &e), &e);
     bytes_free(&b);
 }
@@ -431,7 +432,7 @@ static void not_finite(void)
     memcpy(b.p + (t->data - b.p) + 2 * (3 * 32 + 5), "\xc0\x7f", 2);     /* row 3, column 5: a BF16 NaN */
     gguf_close(&g);
     snprintf(path, sizeof path, "%s/m.gguf", test_dir());
-    write_all(path, b.p, b.n);
+    file_write(path, b.p, b.n);
     CU_ASSERT_FATAL(!model_find(&f, path, 1, &e));
     CU_ASSERT(!f.source.row(f.source.self, ROLE_DOWN, 1, 2, row, &e));
     refused("NaN", "tensor 'blk.1.ffn_down.weight', row 3, column 5: not a finite number",
