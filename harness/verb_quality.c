@@ -3,27 +3,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/hash.h"
-#include "base/home.h"
-#include "base/num.h"
-#include "harness/choice.h"
-#include "harness/environment.h"
-#include "harness/experiment.h"
-#include "harness/figures.h"
-#include "harness/quality.h"
+#include "harness/quality_report.h"
 #include "harness/text_file.h"
 #include "harness/verb.h"
-#include "models/load.h"
 #include "models/tokenizer_gguf.h"
-#include "results/db.h"
-#include "results/recorder.h"
 
 extern const struct verb verb_quality;
 
-enum { PRECISIONS_MAX = 24 };
+enum { PRECISIONS_MAX = 32 };
 
 static const char help[] =
     "usage: servelab quality --text F [options]\n\n"
@@ -54,10 +43,13 @@ static const struct option options[] = {
     { "quiet", 0, NULL, O_QUIET }, { 0 }
 };
 
-/* What 'all' means: every weight format with F16 caches, every cache format with F16 weights, and both small. */
-static const char all[] = "f16,bf16,fp8,int8,mixed,int4:group=32,int4,int4:group=128,int4:group=row,int4:zero=on,"
+/* What 'all' means: every weight format with F16 caches, with the head rounded as well and kept (as published precisions
+ * do), every cache format with F16 weights, and both small. */
+static const char all[] = "f16,bf16,fp8,fp8:head=f16,int8,int8:head=f16,mixed,int4:group=32,int4,int4:group=128,int4:group=row,"
+                          "int4:zero=on,int4:group=32:zero=on,int4:head=f16,int4:head=int8,int4:group=32:zero=on:head=f16,"
                           "int4:act=f32,f16:kv=int8,f16:kv=fp8,int4:kv=int8";
-static const char all_scaled[] = ",int4:awq=on,int4:awq=on:act=f32";      /* and with --scales */
+/* and with --scales */
+static const char all_scaled[] = ",int8:awq=on:head=f16,int4:awq=on,int4:awq=on:head=f16,int4:awq=on:act=f32";
 
 struct job {
     const char *text, *model, *precision, *scales, *device, *db, *name;
@@ -119,11 +111,6 @@ static int scales(struct job *j)
          : err_set(j->e, EXIT_USAGE, "--scales %s: no precision of the list has awq=on, such as int4:awq=on", j->scales);
 }
 
-static void prec_text(const struct strategy *st, char out[64])
-{
-    params_name(&st->prec_params, st->prec->name, out, 64);
-}
-
 static void progress(void *self, uint32_t done, uint32_t of)
 {
     const struct job *j = self;
@@ -132,128 +119,6 @@ static void progress(void *self, uint32_t done, uint32_t of)
         fprintf(stderr, "\r%3u %% of %u windows x %u precisions ", 100 * done / of, of / j->n, j->n);
     if (!j->quiet && done == of)
         fputc('\n', stderr);
-}
-
-/* ---- out ---- */
-
-static bool source_quantised(const struct job *j) { return strstr(j->files.source.about, "already quantised") != NULL; }
-
-static void print_row(const struct job *j, uint32_t i)
-{
-    const struct quality *q = j->q + i;
-    char name[64];
-
-    prec_text(j->st + i, name);
-    if (j->json)
-        printf("{\"precision\": \"%s\", \"ppl\": %.5f, \"loss_pct\": %.4f, \"loss_pct_lo\": %.4f, \"loss_pct_hi\": %.4f, "
-               "\"kl\": %.6f, \"top1_pct\": %.3f, \"agree_tokens\": %.2f, \"answers_same\": %u, \"prefill_tok_s\": %.1f, "
-               "\"decode_tok_s\": %.1f, \"weight_bytes\": %llu, \"scale_bytes\": %llu, \"kv_bytes_per_token\": %llu}\n",
-               name, q->ppl.mean, q->loss_pct.mean, q->loss_pct.lo, q->loss_pct.hi, q->kl.mean, q->top1_pct.mean,
-               q->agree_len.mean, q->n_same, q->prefill_tok_s, q->decode_tok_s, (unsigned long long)q->weight_bytes,
-               (unsigned long long)q->scale_bytes, (unsigned long long)q->kv_token_bytes);
-    else
-        printf("%-20s %8.3f %+8.2f %% [%+.2f, %+.2f] %9.5f %7.2f %% %6.1f %3u/%lld %9.0f %8.1f %8.1f MB %6llu B\n", name,
-               q->ppl.mean, q->loss_pct.mean, q->loss_pct.lo, q->loss_pct.hi, q->kl.mean, q->top1_pct.mean,
-               q->agree_len.mean, q->n_same, (long long)j->answers, q->prefill_tok_s, q->decode_tok_s,
-               (double)q->weight_bytes * 1e-6, (unsigned long long)q->kv_token_bytes);
-}
-
-static void print_all(const struct job *j)
-{
-    if (!j->json) {
-        printf("%s (%s) on %s\n%s: %u tokens scored in %u windows of %lld, stride %lld\n", j->files.shape.name,
-               j->files.source.about, j->dev.label, j->text, j->q[0].n_scored, j->q[0].n_window, (long long)j->window,
-               (long long)j->stride);
-        if (j->scales)
-            printf("awq=on: scales for %s, calibrated on %u tokens of %s\n", j->models.scales.precision,
-                   j->models.scales.n_tok, j->models.scales.text);
-        if (source_quantised(j))
-            printf("the file's weights were already quantised: the reference is what the file holds, not the original model\n");
-        printf("%-20s %8s %10s %-16s %9s %9s %6s %6s %9s %8s %11s %8s\n", "precision", "ppl", "loss", "[95 %]", "KL", "top-1",
-               "same", "all", "prefill/s", "decode/s", "weights", "KV/token");
-    }
-    for (uint32_t i = 0; i < j->n; i++)
-        print_row(j, i);
-}
-
-static void span(double out[3], struct interval v)
-{
-    out[0] = v.mean, out[1] = v.lo, out[2] = v.hi;
-}
-
-static int record_one(struct job *j, struct recorder *r, uint32_t i, int64_t experiment, int64_t environment)
-{
-    const struct quality *q = j->q + i;
-    const struct model_shape *s = &j->files.shape;
-    enum fmt kv = choice_kv(&j->st[i]);
-    char dtype[64];
-    struct model_row m = {
-        .name = s->name, .about = loaded_source(&j->models, j->st + i, NULL)->about, .weight_dtype = dtype, .kv_dtype = fmt_name(kv),
-        .layers = s->n_layer, .heads = s->n_head, .kv_heads = s->n_kv_head, .d_model = s->dim, .vocab_size = s->vocab,
-        .weight_bytes = (int64_t)q->weight_bytes, .kv_bytes_per_token = (int64_t)q->kv_token_bytes,
-        .is_synthetic = j->files.source.is_synthetic, .sha256 = j->model_sha,
-    };
-    struct quality_row row = {
-        .experiment_id = experiment, .environment_id = environment, .device = j->dev.label, .text_name = j->text,
-        .text_sha256 = j->text_sha, .is_reference = i == 0, .source_quantised = source_quantised(j), .window = j->window,
-        .stride = j->stride, .scored_tokens = q->n_scored, .windows = q->n_window, .answers = j->answers,
-        .answers_same = q->n_same, .answer_tokens = j->n_new, .prefill_tok_s = q->prefill_tok_s,
-        .decode_tok_s = q->decode_tok_s, .weight_bytes = (int64_t)q->weight_bytes,
-        .scale_bytes = (int64_t)q->scale_bytes, .kv_bytes_per_token = (int64_t)q->kv_token_bytes,
-    };
-
-    prec_text(j->st + i, dtype);
-    span(row.ppl, q->ppl);
-    span(row.loss_pct, q->loss_pct);
-    span(row.kl, q->kl);
-    span(row.top1_pct, q->top1_pct);
-    span(row.agree_tokens, q->agree_len);
-    row.model_id = recorder_model(r, &m, j->e);
-    return row.model_id < 0 || recorder_quality(r, &row, j->e) < 0 ? -1 : 0;
-}
-
-static int record(struct job *j, const char *command)
-{
-    struct recorder *r = recorder_open(j->db, j->e);
-    struct experiment_row x = { .name = j->name, .spec_json = "{}", .command_line = command, .note = "" };
-    struct environment env;
-    int64_t environment, experiment = -1;
-    int rc = r ? 0 : -1;
-
-    environment_read(&env);
-    environment = rc ? -1 : recorder_environment(r, &env.row, j->e);
-    experiment = environment < 0 ? -1 : recorder_experiment(r, &x, j->e);
-    rc = experiment < 0 ? -1 : 0;
-    for (uint32_t i = 0; !rc && i < j->n; i++)
-        rc = record_one(j, r, i, experiment, environment);
-    if (r)
-        recorder_close(r);
-    return rc;
-}
-
-static int figure(struct job *j)
-{
-    char from[4200], to[4200], caption[400];
-    sqlite3 *db;
-    bool drawn = false;
-    int rc;
-
-    snprintf(from, sizeof from, "%s/plots/quality", home_dir());
-    snprintf(to, sizeof to, "%.*s/experiments/%.100s/", (int)(strrchr(j->db, '/') ? strrchr(j->db, '/') - j->db : 1),
-             strrchr(j->db, '/') ? j->db : ".", j->name);
-    snprintf(caption, sizeof caption, "%.60s on %.80s; %.60s, windows of %lld, stride %lld%s", j->files.shape.name, j->dev.label,
-             strrchr(j->text, '/') ? strrchr(j->text, '/') + 1 : j->text, (long long)j->window, (long long)j->stride,
-             source_quantised(j) ? "; source file already quantised" : "");
-    if (db_make_parents(to, j->e))
-        return -1;
-    to[strlen(to) - 1] = 0;                     /* the '/' that made it a folder to make */
-    if (!(db = db_open_read(j->db, 0, j->e)))
-        return -1;
-    rc = experiment_figure(db, j->db, from, to, caption, &drawn, j->e) < 0 ? -1 : 0;
-    sqlite3_close(db);
-    if (!rc && !j->json)
-        printf("%s: %s/figure.%s\n", drawn ? "figure" : "data of the figure", to, drawn ? "svg" : "tsv");
-    return rc;
 }
 
 /* ---- the verb ---- */
@@ -300,6 +165,9 @@ static int work(struct job *j, const char *command)
     struct quality_conf c = { .window = (uint32_t)j->window, .stride = (uint32_t)j->stride,
                               .n_window = (uint32_t)j->windows, .n_prompt = (uint32_t)j->answers, .prompt_len = 32,
                               .n_new = (uint32_t)j->n_new, .progress = progress, .self = j };
+    struct quality_report r = { .files = &j->files, .models = &j->models, .dev = &j->dev, .st = j->st, .q = j->q, .conf = &c,
+                                .text = j->text, .text_sha = j->text_sha, .model_sha = j->model_sha, .command = command,
+                                .db = j->db, .name = j->name, .json = j->json };
 
     if (!ops || precisions(j) || model_find(&j->files, j->model, 1, j->e))
         return -1;
@@ -314,8 +182,9 @@ static int work(struct job *j, const char *command)
         loaded_open_from(&j->models, &j->dev, &j->files.shape, &j->files.source) || scales(j) ||
         quality_measure(&j->models, j->st, j->n, j->ids.id + j->skip, j->ids.n - (size_t)j->skip, &c, j->q, j->e))
         return -1;
-    print_all(j);
-    return record(j, command) || figure(j) ? -1 : 0;
+    r.n = j->n;
+    quality_print(&r);
+    return quality_record(&r, j->e) || quality_figure(&r, j->e) ? -1 : 0;
 }
 
 static int run(int argc, char **argv, struct err *e)

@@ -333,6 +333,14 @@ enum fmt prec_kv(const struct prec *p)
     return fmt[params_int(&p->params, "kv")];
 }
 
+struct wfmt prec_head(const struct prec *p, enum role role, struct wfmt f)
+{
+    static const struct wfmt kept[] = { { FMT_F16, 0 }, { FMT_INT8, 0 } };
+    int64_t word = params_int(&p->params, "head");
+
+    return word && (role == ROLE_HEAD || role == ROLE_EMBED) ? kept[word - 1] : f;
+}
+
 int strategy_parse(struct strategy *s, const char *text, struct err *e)
 {
     char copy[256], eager[] = "eager", *part[4] = { 0 }, *save = NULL, names[4][128];

@@ -46,6 +46,28 @@ static void knobs_pick_formats(void)
         }
 }
 
+/* head=: the head and the embedding only; everything else as without it. */
+static void head_alone_is_kept(void)
+{
+    static const struct { const char *prec; struct wfmt head; } row[] = {
+        { "fp8:head=f16", { FMT_F16, 0 } }, { "fp8:head=int8", { FMT_INT8, 0 } }, { "fp8:head=same", { FMT_FP8, 0 } },
+        { "int8:head=f16", { FMT_F16, 0 } }, { "int8:act=f32:head=f16", { FMT_F16, 0 } },
+        { "int4:head=f16", { FMT_F16, 0 } }, { "int4:zero=on:group=row:head=int8", { FMT_INT8, 0 } },
+        { "int4:group=128:act=f32:head=f16", { FMT_F16, 0 } }, { "int4:head=same", { FMT_INT4, 64 } },
+    };
+
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        for (int role = 0; role < ROLE_N; role++) {
+            bool outside = role == ROLE_HEAD || role == ROLE_EMBED;
+            char plain[64];
+            struct wfmt f = picked(row[i].prec, (enum role)role, 3, 8), want;
+
+            snprintf(plain, sizeof plain, "%.*s", (int)(strstr(row[i].prec, ":head") - row[i].prec), row[i].prec);
+            want = outside ? row[i].head : picked(plain, (enum role)role, 3, 8);
+            CU_ASSERT(f.fmt == want.fmt && f.group == want.group);
+        }
+}
+
 static void mixed_keeps_the_ends_high(void)
 {
     for (uint32_t l = 0; l < 8; l++)
@@ -79,6 +101,9 @@ static void weight_bytes_are_exact(void)
         { "int4:group=row:zero=on:act=f32", 114688 + 1792 * 4 },
         { "mixed:layers=0", 65536 + 98304 + 1536 * 2 * 2 }, { "mixed", 458752 },
         { "mixed:layers=0:high=int8:low=fp8", 229376 + 1792 * 2 },
+        { "fp8:head=f16", 65536 + 196608 + 1536 * 2 }, { "int8:head=f16", 65536 + 196608 + 1536 * 2 },
+        { "int4:head=f16", 65536 + 98304 + 1536 * 2 * 2 }, { "int4:head=int8", 32768 + 256 * 2 + 98304 + 1536 * 2 * 2 },
+        { "int4:zero=on:group=32:head=f16", 65536 + 98304 + 1536 * 4 * 4 },
     };
     static const char *const device[] = { "cpu", "ref", "sim" };
 
@@ -224,7 +249,8 @@ static void open_with(struct lab *l, enum fmt kv, const char *isa)
 static const char *const precs[] = {
     "bf16", "bf16:act=bf16", "fp8", "int8:act=f32", "int4:group=32:zero=on", "int4:group=row",
     "int4:group=row:zero=on", "int4:act=f32", "int4:zero=on:act=f32", "mixed:layers=0",
-    "mixed:layers=0:high=int8:low=fp8", "mixed:layers=0:high=bf16:low=int8"
+    "mixed:layers=0:high=int8:low=fp8", "mixed:layers=0:high=bf16:low=int8", "int4:group=32:head=int8", "fp8:head=f16",
+    "int8:head=f16"
 };
 enum { N_PREC = sizeof precs / sizeof *precs };
 
@@ -320,6 +346,7 @@ static void every_isa(void)
 
 static const struct test tests[] = {
     { "knobs pick formats", knobs_pick_formats },
+    { "head= keeps the head alone", head_alone_is_kept },
     { "mixed keeps the ends high", mixed_keeps_the_ends_high },
     { "weight bytes are exact on every device", weight_bytes_are_exact },
     { "KV bytes are exact", kv_bytes_are_exact },

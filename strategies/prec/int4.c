@@ -1,4 +1,4 @@
-/* int4.c - all weights as int4, one scale per group of inputs (group-wise weight-only, round to nearest).
+/* int4.c - weights as int4, one scale per group of inputs (group-wise weight-only, round to nearest).
  *
  * zero=on gives each group a least value as well (asymmetric, as in ggml's Q4_1); group=row is one group per
  * output channel, which papers compare with (GPTQ, AWQ: grouping gains more than the method).
@@ -7,7 +7,9 @@
  * act=f32: weights are decoded and multiplied by F32 activations (W4A32): slow, it tells the error of
  * the weights from that of the activations.
  * awq=on: weights are scaled per input channel before they are rounded (AWQ: Lin et al. 2024, models/scaled.h), by
- * scales that 'servelab calibrate' found on a text. Formats, bytes and speed are the same. */
+ * scales that 'servelab calibrate' found on a text. Formats, bytes and speed are the same.
+ * head=f16 keeps the head and the embedding, as AWQ, GPTQ and vLLM do; head=int8 is close to llama.cpp, whose Q4_0 files
+ * hold the head as Q6_K, or as Q8_0 where rows are no multiple of 256. */
 #include "strategies/strategy.h"
 
 static const struct knob knobs[] = {
@@ -15,6 +17,7 @@ static const struct knob knobs[] = {
     { "zero", "off|on", 0, 0, 0, "a least value beside each scale" },
     { "act", "device|f32", 0, 0, 0, "what weights are multiplied by" },
     { "awq", "off|on", 0, 0, 0, "inputs scaled by the activations they meet; needs --scales" },
+    PREC_HEAD_KNOB,
     PREC_KV_KNOB,
     { 0 },
 };
@@ -24,11 +27,10 @@ static struct wfmt pick(const struct prec *p, enum role role, uint32_t layer, ui
     static const enum fmt fmt[2][2] = { { FMT_INT4, FMT_INT4_A32 }, { FMT_INT4Z, FMT_INT4Z_A32 } };
     static const uint32_t group[] = { 32, 64, 128, GROUP_ROW };
 
-    (void)role;
     (void)layer;
     (void)n_layer;
-    return (struct wfmt){ fmt[params_int(&p->params, "zero")][params_int(&p->params, "act")],
-                          group[params_int(&p->params, "group")] };
+    return prec_head(p, role, (struct wfmt){ fmt[params_int(&p->params, "zero")][params_int(&p->params, "act")],
+                                             group[params_int(&p->params, "group")] });
 }
 
 const struct prec_ops prec_int4 = {
