@@ -43,7 +43,7 @@ ifneq ($(call typed,EXPERIMENT),)
 	@$(BIN) experiment $(call quote,$(call typed,EXPERIMENT))
 else ifeq ($(call typed,TRACE),)
 	@echo 'usage: make experiment TRACE=chat.json [DEVICE=sim|cpu|ref] [MODEL=name] [STRATEGY=a,b] [RATE=1,2]' >&2
-	@echo '       [PROFILE=h200] [LIMIT=n] [REPEATS=n] [SEED=n] [NAME=text] [DB=file] [KV=bytes] [SLO=ttft:200,tpot:50] [PACE=skip|wall]' >&2
+	@echo '       [PROFILE=h200] [LIMIT=n] [REPEATS=n] [SEED=n] [NAME=text] [DB=file] [KV=bytes] [SLO=ttft:200,tpot:50] [PACE=skip|wall] [SCALES=file] [CHAT=yes]' >&2
 	@echo 'TRACE is a path or a file under workloads/; "build/servelab run --help" explains the rest.' >&2
 	@echo '   or: make experiment EXPERIMENT=01-memory   (a folder under results/)' >&2
 	@exit 2
@@ -53,7 +53,8 @@ else
 	    $(call option,MODEL,model) \
 	    $(call option,STRATEGY,strategy) $(call option,RATE,rate) $(call option,LIMIT,limit) \
 	    $(call option,REPEATS,repeats) $(call option,SEED,seed) $(call option,NAME,name) $(db) \
-	    $(call option,KV,kv) $(call option,SLO,slo) $(call option,PACE,pace)
+	    $(call option,KV,kv) $(call option,SLO,slo) $(call option,PACE,pace) $(call option,SCALES,scales) \
+	    $(if $(call typed,CHAT),--chat)
 endif
 
 test: gen                ## run the tests: [FILTER=suite or suite/test]; TAP here, JUnit in build/junit.xml

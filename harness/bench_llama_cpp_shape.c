@@ -1,10 +1,10 @@
 /* bench_llama_cpp_shape.c - prompt and decode tokens/s as llama-bench (llama.cpp) prints them, so that its table and
  * ours can be laid side by side: pp512 is one prompt of 512 tokens in one step, tg128 are 128 tokens one by one from an
- * empty cache, each as mean and sample deviation over repeats after a warm-up. B n: the same for n sequences; prompts are
- * still run in steps of 512 tokens (llama.cpp's default micro-batch), decode steps hold one token of each sequence.
+ * empty cache, each as mean and sample deviation over repeats after a warm-up. B n: the same for n sequences; prompts
+ * are still run in steps of 512 tokens (llama.cpp's default micro-batch), decode steps hold one token of each sequence.
  *
- * llama-bench samples nothing; our steps end with the greedy choice, so they do a little more. Sizes are of the weights as
- * they lie on the device. Nothing is compared here: run llama-bench on the same machine for its column. */
+ * llama-bench samples nothing; our steps end with the greedy choice, so they do a little more. Sizes are of the weights
+ * as they lie on the device. Nothing is compared here: run llama-bench on the same machine for its column. */
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -71,8 +71,8 @@ static int lists(struct bench_run *b)
     snprintf(copy, sizeof copy, "%s", b->batches);
     for (char *p = strtok_r(copy, ",", &save); p; p = strtok_r(NULL, ",", &save)) {
         if (b->n_batch == BATCHES_MAX || parse_int(p, 1, PASS_SEQ, &v))
-            return err_set(b->e, EXIT_USAGE, "--batch %s: expected up to %d numbers from 1 to %d", b->batches, BATCHES_MAX,
-                           PASS_SEQ);
+            return err_set(b->e, EXIT_USAGE, "--batch %s: expected up to %d numbers from 1 to %d", b->batches,
+                           BATCHES_MAX, PASS_SEQ);
         b->batch[b->n_batch++] = (uint32_t)v;
     }
     return b->n && b->n_batch ? 0 : err_set(b->e, EXIT_USAGE, "--precision and --batch: expected names and numbers");
@@ -139,8 +139,8 @@ static void print_head(const struct bench_run *b)
     }
     printf("%s; %s; tg from an empty cache; mean and deviation of %lld\n\n", b->dev.label, b->files.source.about,
            (long long)b->repeats);
-    printf("| %-30s | %10s | %10s | %-10s | %7s | %15s | %20s |\n", "model", "size", "params", "backend", "threads", "test",
-           "t/s");
+    printf("| %-30s | %10s | %10s | %-10s | %7s | %15s | %20s |\n", "model", "size", "params", "backend", "threads",
+           "test", "t/s");
     printf("| ------------------------------ | ---------: | ---------: | ---------- | ------: | --------------: | "
            "-------------------: |\n");
 }
@@ -162,15 +162,15 @@ static void print_table_row(const struct bench_run *b, const char *prec, uint64_
 }
 
 /* llama-bench's keys, and what it has no word for. Names may come from a model's file: jansson quotes them. */
-static void print_json_row(const struct bench_run *b, const char *prec, const struct model *m, uint32_t n_seq, bool prompt,
-                           double mean, double deviation)
+static void print_json_row(const struct bench_run *b, const char *prec, const struct model *m, uint32_t n_seq,
+                           bool prompt, double mean, double deviation)
 {
-    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:s, s:i, s:i, s:i, s:i, s:b, s:i, s:f, s:f}", "model",
-                          b->files.shape.name, "precision", prec, "model_size",
-                          (json_int_t)m->weight_bytes, "model_n_params", (json_int_t)parameters(&b->files.shape), "backend",
-                          b->dev.ops->name, "n_threads", threads_of(b), "n_prompt", prompt ? N_PROMPT : 0, "n_gen",
-                          prompt ? 0 : N_GEN, "n_seq", (int)n_seq, "synthetic", (int)m->is_synthetic, "repeats",
-                          (int)b->repeats, "avg_ts", mean, "stddev_ts", deviation);
+    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:s, s:i, s:i, s:i, s:i, s:b, s:i, s:f, s:f}",
+                          "model", b->files.shape.name, "precision", prec, "model_size", (json_int_t)m->weight_bytes,
+                          "model_n_params", (json_int_t)parameters(&b->files.shape), "backend", b->dev.ops->name,
+                          "n_threads", threads_of(b), "n_prompt", prompt ? N_PROMPT : 0, "n_gen", prompt ? 0 : N_GEN,
+                          "n_seq", (int)n_seq, "synthetic", (int)m->is_synthetic, "repeats", (int)b->repeats,
+                          "avg_ts", mean, "stddev_ts", deviation);
 
     fputs(b->any ? ",\n " : "", stdout);
     if (o)
@@ -178,13 +178,14 @@ static void print_json_row(const struct bench_run *b, const char *prec, const st
     json_decref(o);
 }
 
-static void print_row(struct bench_run *b, const struct model *m, const struct strategy *st, uint32_t n_seq, bool prompt,
-                      double mean, double deviation)
+static void print_row(struct bench_run *b, const struct model *m, const struct strategy *st, uint32_t n_seq,
+                      bool prompt, double mean, double deviation)
 {
     char prec[64], test[32];
 
     params_name(&st->prec_params, st->prec->name, prec, sizeof prec);
-    snprintf(test, sizeof test, n_seq > 1 ? "%s%d B%u" : "%s%d", prompt ? "pp" : "tg", prompt ? N_PROMPT : N_GEN, n_seq);
+    snprintf(test, sizeof test, n_seq > 1 ? "%s%d B%u" : "%s%d", prompt ? "pp" : "tg", prompt ? N_PROMPT : N_GEN,
+             n_seq);
     if (b->json)
         print_json_row(b, prec, m, n_seq, prompt, mean, deviation);
     else
@@ -253,12 +254,8 @@ static int take(struct bench_run *b, struct device_conf *conf, int opt)
     case 'd': b->device = optarg; return 0;
     case 'i': conf->isa = optarg; return 0;
     case 'j': b->json = true; return 0;
-    case 'r':
-        return !parse_int(optarg, 1, REPEATS_MAX, &b->repeats) ? 0
-             : err_set(b->e, EXIT_USAGE, "--repeats %s: expected 1 to %d", optarg, REPEATS_MAX);
-    case 't':
-        return !parse_int(optarg, 1, THREAD_MAX, &b->threads) ? 0
-             : err_set(b->e, EXIT_USAGE, "--threads %s: expected 1 to %d", optarg, THREAD_MAX);
+    case 'r': return option_int("repeats", 1, REPEATS_MAX, &b->repeats, b->e);
+    case 't': return option_int("threads", 1, THREAD_MAX, &b->threads, b->e);
     default: return -1;
     }
 }

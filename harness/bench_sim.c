@@ -1,58 +1,25 @@
 /* bench_sim.c - how fast the loop itself is: replay on the sim device, with and without rows. */
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "harness/roof.h"
 #include "harness/scratch_store.h"
-#include "harness/loaded.h"
-#include "harness/replay.h"
+#include "harness/sim_fixture.h"
 #include "harness/verb.h"
 
 extern const struct bench bench_sim;
 
-struct setup {
-    struct device dev;
-    struct model_shape shape;
-    struct loaded_set models;
-    struct kv_pool kv;
-    struct trace trace;
-};
-
-/* Poisson arrivals at `load` of what the device can do is not known beforehand: gaps are given. */
-static int fill(struct trace *t, uint32_t n, uint32_t mean_prompt, uint32_t mean_out, double gap_us)
-{
-    struct rng r;
-    double now = 0;
-
-    rng_seed(&r, 1);
-    snprintf(t->name, sizeof t->name, "bench");
-    t->n = n;
-    t->req = ARENA_NEW(&t->arena, struct trace_req, n);
-    if (!t->req)
-        return -1;
-    for (uint32_t i = 0; i < n; i++) {
-        now += -log(1 - rng_unit(&r)) * gap_us;
-        t->req[i].arrive_us = (int64_t)now;
-        t->req[i].n_prompt = 1 + (uint32_t)(-log(1 - rng_unit(&r)) * mean_prompt) % 4000;
-        t->req[i].n_out = 1 + (uint32_t)(-log(1 - rng_unit(&r)) * mean_out) % 1000;
-    }
-    return 0;
-}
-
-static int one(struct setup *s, const char *strategy, struct recorder *rec, enum log_level log,
+static int one(struct sim_fixture *s, const char *strategy, struct recorder *rec, enum log_level log,
                const char *what, struct err *e)
 {
     struct strategy st;
     struct replay_result r;
-    struct replay_conf c = { .trace = &s->trace, .strategy = &st, .kv_pool = &s->kv,
-                             .kv_slots = s->kv.n_slot, .max_len = 8192, .rate_scale = 1, .seed = 1,
-                             .log = log, .recorder = rec };
+    struct replay_conf c;
     double t0, t;
 
-    if (strategy_parse(&st, strategy, e) || !(c.model = loaded_get(&s->models, &st, e)))
+    if (sim_fixture_conf(s, strategy, &st, &c, e))
         return -1;
+    c.log = log;
+    c.recorder = rec;
     t0 = bench_seconds();
     if (replay_run(&c, &r, e))
         return -1;
@@ -63,7 +30,7 @@ static int one(struct setup *s, const char *strategy, struct recorder *rec, enum
     return 0;
 }
 
-static int rows(struct setup *s, const char *strategy, enum log_level log, const char *what,
+static int rows(struct sim_fixture *s, const char *strategy, enum log_level log, const char *what,
                 struct err *e)
 {
     struct scratch_store store;
@@ -85,34 +52,29 @@ static int run(int argc, char **argv, struct err *e)
     static const char *const strategies[] = { "static+contiguous+f16", "continuous+paged+f16",
                                               "chunked+paged+f16" };
     const struct verb me = { .name = "bench sim", .help = help };
-    struct device_conf conf = { .profile = "h200" };
-    struct setup s = { 0 };
+    struct sim_load load = { .gap_us = 25000, .mean_prompt = 200, .most_prompt = 4000, .mean_out = 40,
+                             .most_out = 1000 };
+    struct sim_fixture s;
     int64_t n = 100000;
     bool done;
-    int opt, rc = 0;
+    int opt, rc;
 
     while ((opt = verb_option(&me, argc, argv, options, &done, e)) != -1)
         if (opt == '?' || parse_int(optarg, 1, 100000000, &n))
             return err_set(e, EXIT_USAGE, "--requests: expected a whole number from 1");
     if (done)
         return 0;
-    if (shape_load(&s.shape, "llama-3.1-8b", e) ||
-        dev_open(&s.dev, device_find("sim", e), &conf, e) ||
-        loaded_open(&s.models, &s.dev, &s.shape, 1, e) ||
-        dev_kv_open(&s.dev, &s.kv, s.shape.n_layer, s.shape.n_kv_head, s.shape.head_dim, FMT_F16, 1 << 19, e) ||
-        fill(&s.trace, (uint32_t)n, 200, 40, 25000))
-        return -1;
-    printf("llama-3.1-8b on sim h200, %lld requests of about 200 + 40 tokens at 40 req/s\n", (long long)n);
+    load.n = (uint32_t)n;
+    rc = sim_fixture_open(&s, 1 << 19, &load, e);
+    if (!rc)
+        printf("llama-3.1-8b on sim h200, %lld requests of about 200 + 40 tokens at 40 req/s\n", (long long)n);
     for (int i = 0; !rc && i < 3; i++)
         rc = one(&s, strategies[i], NULL, LOG_SUMMARY, "no rows", e);
     if (!rc)
         rc = rows(&s, strategies[1], LOG_REQUEST, "request rows", e) ||
              rows(&s, strategies[1], LOG_STEP, "+ step rows", e) ||
              rows(&s, strategies[1], LOG_TOKEN, "+ token times", e) ? -1 : 0;
-    loaded_close(&s.models);
-    dev_kv_close(&s.dev, &s.kv);
-    dev_close(&s.dev);
-    trace_free(&s.trace);
+    sim_fixture_close(&s);
     return rc;
 }
 

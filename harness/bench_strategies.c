@@ -1,14 +1,10 @@
 /* bench_strategies.c - what a scheduler's own thinking costs: nanoseconds of plan() per running request and
  * step, for every scheduler that is registered. A clock around plan() alone, in a run on the sim device, with
  * the seats full and requests waiting; the target is 2000 ns. */
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "harness/loaded.h"
-#include "harness/replay.h"
 #include "harness/roof.h"
+#include "harness/sim_fixture.h"
 #include "harness/verb.h"
 
 extern const struct bench bench_strategies;
@@ -55,54 +51,33 @@ static void timed_finish(struct sched *s, struct request *r)
     timed_of(s)->real->finish(s, r);
 }
 
-struct setup {
-    struct device dev;
-    struct model_shape shape;
-    struct loaded_set models;
-    struct kv_pool kv;
-    struct trace trace;
-};
-
-/* Poisson arrivals faster than the device serves, so that a queue stands; four tenants, five priorities. */
-static int fill(struct trace *t, uint32_t n)
+/* Five priorities and four tenants in turn. */
+static void mark(struct trace *t)
 {
     static const struct trace_more more[5] = {
         { .tenant = "a" }, { .tenant = "b", .priority = 1 }, { .tenant = "c", .priority = 2 },
         { .tenant = "d", .priority = 3 }, { .tenant = "a", .priority = 4 },
     };
-    struct rng r;
-    double now = 0;
 
-    rng_seed(&r, 1);
-    snprintf(t->name, sizeof t->name, "bench");
-    t->n = n;
-    t->req = ARENA_NEW(&t->arena, struct trace_req, n);
-    if (!t->req)
-        return -1;
-    for (uint32_t i = 0; i < n; i++) {
-        now += -log(1 - rng_unit(&r)) * 2000;
-        t->req[i].arrive_us = (int64_t)now;
-        t->req[i].n_prompt = 1 + (uint32_t)(-log(1 - rng_unit(&r)) * 200) % 2000;
-        t->req[i].n_out = 1 + (uint32_t)(-log(1 - rng_unit(&r)) * 100) % 500;
+    for (uint32_t i = 0; i < t->n; i++)
         t->req[i].more = &more[i % 5];
-    }
-    return 0;
 }
 
-static int one(struct setup *s, const char *name, const char *rest, uint32_t slots, double *worst,
+static int one(struct sim_fixture *s, const char *name, const char *rest, uint32_t slots, double *worst,
                struct err *e)
 {
     struct strategy st;
     struct replay_result r;
-    struct replay_conf c = { .trace = &s->trace, .strategy = &st, .kv_pool = &s->kv, .kv_slots = slots,
-                             .max_len = 4096, .rate_scale = 1, .seed = 1 };
+    struct replay_conf c;
     struct timed t = { 0 };
     char text[160];
     double ns;
 
     snprintf(text, sizeof text, "%s%s", name, rest);
-    if (strategy_parse(&st, text, e) || !(c.model = loaded_get(&s->models, &st, e)))
+    if (sim_fixture_conf(s, text, &st, &c, e))
         return -1;
+    c.kv_slots = slots;
+    c.max_len = 4096;
     t.real = st.sched;
     t.ops = *st.sched;
     t.ops.open = timed_open;
@@ -127,7 +102,7 @@ static const char help[] =
     "per running request and step (target: 2000 ns).\n";
 static const struct option options[] = { { "requests", 1, NULL, 'n' }, { 0 } };
 
-static int all(struct setup *s, struct err *e)
+static int all(struct sim_fixture *s, struct err *e)
 {
     static const uint32_t slots[] = { 1 << 18, 1 << 14 };
     static const char *const more[] = {    /* what does most work */
@@ -153,8 +128,10 @@ static int all(struct setup *s, struct err *e)
 static int run(int argc, char **argv, struct err *e)
 {
     const struct verb me = { .name = "bench strategies", .help = help };
-    struct device_conf conf = { .profile = "h200" };
-    struct setup s = { 0 };
+    /* faster than the device serves, so that a queue stands */
+    struct sim_load load = { .gap_us = 2000, .mean_prompt = 200, .most_prompt = 2000, .mean_out = 100,
+                             .most_out = 500 };
+    struct sim_fixture s;
     int64_t n = 3000;
     bool done;
     int opt, rc;
@@ -164,17 +141,12 @@ static int run(int argc, char **argv, struct err *e)
             return err_set(e, EXIT_USAGE, "--requests: expected a whole number from 1");
     if (done)
         return 0;
-    if (shape_load(&s.shape, "llama-3.1-8b", e) ||
-        dev_open(&s.dev, device_find("sim", e), &conf, e) ||
-        loaded_open(&s.models, &s.dev, &s.shape, 1, e) ||
-        dev_kv_open(&s.dev, &s.kv, s.shape.n_layer, s.shape.n_kv_head, s.shape.head_dim, FMT_F16, 1 << 18, e) ||
-        fill(&s.trace, (uint32_t)n))
-        return -1;
-    rc = all(&s, e);
-    loaded_close(&s.models);
-    dev_kv_close(&s.dev, &s.kv);
-    dev_close(&s.dev);
-    trace_free(&s.trace);
+    load.n = (uint32_t)n;
+    rc = sim_fixture_open(&s, 1 << 18, &load, e);
+    mark(&s.trace);
+    if (!rc)
+        rc = all(&s, e);
+    sim_fixture_close(&s);
     return rc;
 }
 

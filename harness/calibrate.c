@@ -132,7 +132,8 @@ static uint32_t role_rows(const struct model_shape *s, enum role role)
     return role == ROLE_QKV ? (s->n_head + 2 * s->n_kv_head) * s->head_dim : role == ROLE_GATE_UP ? 2 * s->ffn : s->dim;
 }
 
-static int try_all(struct job *j, const struct trial *t, struct wfmt f, int which, uint32_t layer, double error[N_ALPHA])
+static int try_all(struct job *j, const struct trial *t, struct wfmt f, int which, uint32_t layer,
+                   double error[N_ALPHA])
 {
     enum role role = scaled_role(which);
     uint32_t n = role_rows(&j->models->shape, role), k = scales_width(j->out, which);
@@ -221,7 +222,8 @@ static int room(struct job *j, struct arena *a)
 int calibrate(struct loaded_set *models, const struct strategy *st, const uint32_t *tok, size_t n_tok,
               const struct calibrate_conf *c, struct scales *out, struct calibrate_report *report, struct err *e)
 {
-    struct job j = { .models = models, .prec = { st->prec, st->prec_params }, .c = c, .out = out, .report = report, .e = e };
+    struct job j = { .models = models, .prec = { st->prec, st->prec_params }, .c = c, .out = out, .report = report,
+                     .e = e };
     struct arena a = { 0 };
     int rc;
 

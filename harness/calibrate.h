@@ -1,12 +1,13 @@
 /* calibrate.h - finds AWQ scales for a model and a precision from a text (models/scaled.h: what they are).
  *
- * The f16 model reads windows of the text; of the input of each qkv, gate_up and down product, mean |x_j| and mean x_j^2
- * are kept per channel. Then, per layer and role, s_j = mean|x_j|^alpha (normalised by sqrt(largest * smallest)) for the
- * alpha of 0, 0.1 .. 1 that makes
+ * The f16 model reads windows of the text; of the input of each qkv, gate_up and down product, mean |x_j| and mean
+ * x_j^2 are kept per channel. Then, per layer and role, s_j = mean|x_j|^alpha (normalised by sqrt(largest * smallest))
+ * for the alpha of 0, 0.1 .. 1 that makes
  *     sum over rows and channels of mean(x_j^2) * (W_ij - decode(encode(W_i s))_j / s_j)^2
- * least: the diagonal of ||X (W - Q(W s) / s)||^2. What it leaves out, products of errors of two channels, has mean 0 as
- * long as rounding errors of channels are independent. alpha 0 is in the grid, so no product gets worse by this measure.
- * AWQ's own search takes the error of a whole block's output instead, and clips weights after it; neither is done here.
+ * least: the diagonal of ||X (W - Q(W s) / s)||^2. What it leaves out, products of errors of two channels, has mean 0
+ * as long as rounding errors of channels are independent. alpha 0 is in the grid, so no product gets worse by this
+ * measure. AWQ's own search takes the error of a whole block's output instead, and clips weights after it; neither is
+ * done here.
  *
  * Any device that computes will do: activations are read through the seam. */
 #ifndef HARNESS_CALIBRATE_H

@@ -69,6 +69,60 @@ void live_pool_free(struct live_pool *p)
     memset(p, 0, sizeof *p);
 }
 
+void live_planned(struct live *l, uint64_t now_ns)
+{
+    if (l->admitted_ns == NEVER)
+        l->admitted_ns = now_ns;
+    if (l->fresh)
+        l->cached += l->r.n_kv - l->swapped;
+    l->fresh = false;
+    l->swapped = 0;
+    if (l->preempted_at != NEVER) {
+        uint64_t gap = now_ns - l->preempted_at;
+
+        l->preempted_ns += gap;
+        if (l->first_ns == NEVER)
+            l->prefill_preempted_ns += gap;
+        l->preempted_at = NEVER;
+    }
+}
+
+void live_preempted(struct live *l, uint64_t now_ns)
+{
+    l->preempted_at = now_ns;
+    l->fresh = true;
+    l->swapped = l->r.n_host;
+}
+
+uint32_t live_ran(struct live *l, uint32_t n)
+{
+    struct request *r = &l->r;
+    uint32_t again = r->n_kv < l->high_kv ? min_u32(n, l->high_kv - r->n_kv) : 0;
+
+    l->recomputed += again;
+    r->n_kv += n;
+    l->high_kv = max_u32(l->high_kv, r->n_kv);
+    return again;
+}
+
+void live_token(struct live *l, uint64_t now_ns, uint32_t token)
+{
+    uint64_t gap = now_ns - (l->first_ns == NEVER ? l->arrive_ns : l->last_ns);
+
+    if (l->first_ns == NEVER)
+        l->first_ns = now_ns;
+    else if (gap > l->itl_max_ns)
+        l->itl_max_ns = gap;
+    l->last_ns = now_ns;
+    if (l->delta_us)
+        l->delta_us[l->r.n_out] = (uint32_t)(gap / 1000 > UINT32_MAX ? UINT32_MAX : gap / 1000);
+    if (l->out) {
+        l->out[l->r.n_out] = token;
+        l->hash = hash64(l->hash, token);
+    }
+    l->r.n_out++;
+}
+
 static int64_t when(uint64_t t) { return t == NEVER ? NS_NONE : (int64_t)t; }
 
 int live_record(const struct live *l, const struct trace *t, struct recorder *rec, const char *status,

@@ -31,6 +31,12 @@ struct live_pool { struct live *free; struct live **all; size_t n_all, cap; };
 struct live *live_get(struct live_pool *p, bool with_tokens, bool with_deltas, uint32_t n_out);
 void live_put(struct live_pool *p, struct live *l);
 void live_pool_free(struct live_pool *p);
+/* What happens to it, in this order: planned (first, or again after it was preempted), run, given a token. */
+void live_planned(struct live *l, uint64_t now_ns);
+uint32_t live_ran(struct live *l, uint32_t n);     /* n tokens more are resident; returns how many of them again */
+void live_token(struct live *l, uint64_t now_ns, uint32_t token);
+void live_preempted(struct live *l, uint64_t now_ns);  /* it lost its KV; its batch slot is the caller's */
+
 int live_record(const struct live *l, const struct trace *t, struct recorder *rec, const char *status,
                 const char *reason, bool with_hash, struct err *e);
 

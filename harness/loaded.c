@@ -50,8 +50,8 @@ const struct weight_source *loaded_source(const struct loaded_set *s, const stru
         return &s->source;
     if (s->has_scales)
         return &s->scaled_source;
-    err_set(e, EXIT_USAGE, "%s: awq=on needs --scales FILE; 'servelab calibrate --model M --text F --out FILE' writes one",
-            st->name);
+    err_set(e, EXIT_USAGE,
+            "%s: awq=on needs --scales FILE; 'servelab calibrate --model M --text F --out FILE' writes one", st->name);
     return NULL;
 }
 

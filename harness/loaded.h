@@ -26,7 +26,8 @@ int loaded_open_from(struct loaded_set *s, struct device *d, const struct model_
                      const struct weight_source *src);
 /* Reads AWQ scales for the set's model (sha256: of its file, or NULL). After loaded_open. */
 int loaded_scales(struct loaded_set *s, const char *path, const char *sha256, struct err *e);
-/* Whether a strategy's precision asks for scales, and where its weights come from. NULL: it does, and there are none. */
+/* Whether a strategy's precision asks for scales, and where its weights come from. NULL: it does, and there are
+ * none. */
 bool loaded_wants_scales(const struct strategy *st);
 const struct weight_source *loaded_source(const struct loaded_set *s, const struct strategy *st, struct err *e);
 /* The model with a strategy's weight formats, loading it if needed. NULL on error. */

@@ -5,6 +5,7 @@
 
 #include "base/hash.h"
 #include "base/num.h"
+#include "harness/made_batch.h"
 
 enum { COPIES_MAX = 64, PUT_CHUNK = 1 << 16, PICK_MAX = 64 };
 
@@ -203,66 +204,18 @@ double measure_rows(struct measure *m, enum op op, uint32_t rows, struct err *e)
 
 /* ---- batches ---- */
 
-void measure_batch_free(struct measure_batch *x)
+/* Blocks lie scattered; block 0: one piece for each sequence, as long as the longest needs. */
+static int batch_for(struct made_batch *x, struct measure_attend a, const struct measure *m, struct err *e)
 {
-    free(x->pos), free(x->tok), free(x->slot), free(x->seq_start), free(x->kv_len), free(x->bt);
-    free(x->table_start), free(x->table), free(x->row);
-}
-
-/* Blocks are handed out in an order that jumps through the pool. */
-static uint32_t nth_block(uint32_t i, uint32_t n_block)
-{
-    uint32_t step = n_block / 2 | 1;
-
-    while (n_block > 2 && n_block % step == 0)
-        step += 2;
-    return (uint32_t)((uint64_t)i * step % n_block);
-}
-
-int measure_batch(struct measure_batch *x, struct measure_attend a, const struct kv_pool *kv, uint32_t vocab,
-                  struct err *e)
-{
-    uint32_t n_tok = a.n_seq * a.rows, used = 0, longest = a.prefix + a.rows, bt, n_block, blocks;
+    struct made_conf c = { .n_seq = a.n_seq, .prefix = a.prefix, .rows = a.rows, .lens = a.lens, .block = a.block,
+                           .n_yield = 1, .vocab = m->shape.vocab };
+    uint32_t longest = a.prefix;
 
     for (uint32_t s = 0; a.lens && s < a.n_seq; s++)
-        longest = max_u32(longest, a.lens[s] + a.rows);
-    bt = a.block ? a.block : ceil_div_u32(longest, KV_TILE) * KV_TILE;
-    n_block = kv->n_slot / bt;
-    blocks = a.n_seq * ceil_div_u32(longest, bt);
-    memset(x, 0, sizeof *x);
-    x->pos = calloc(n_tok, 4), x->tok = calloc(n_tok, 4), x->slot = calloc(n_tok, 4);
-    x->seq_start = calloc(a.n_seq + 1, 4), x->kv_len = calloc(a.n_seq, 4), x->bt = calloc(a.n_seq, 4);
-    x->table_start = calloc(a.n_seq + 1, 4), x->table = calloc(blocks, 4), x->row = calloc(n_tok, 4);
-    if (!x->pos || !x->tok || !x->slot || !x->seq_start || !x->kv_len || !x->bt || !x->table_start || !x->table ||
-        !x->row)
-        return err_set(e, EXIT_RUN_FAILED, "out of memory");
-    for (uint32_t s = 0; s < a.n_seq; s++) {
-        uint32_t prefix = a.lens ? a.lens[s] : a.prefix, need = ceil_div_u32(prefix + a.rows, bt);
-
-        if (used + need > n_block)
-            return err_set(e, EXIT_RUN_FAILED, "a batch of %u sequences needs more than the %u tokens of the pool",
-                           a.n_seq, kv->n_slot);
-        for (uint32_t i = 0; i < need; i++, used++)
-            x->table[used] = (a.block ? nth_block(used, n_block) : used) * bt;
-        x->kv_len[s] = prefix + a.rows;
-        x->bt[s] = bt;
-        x->table_start[s + 1] = used;
-        x->seq_start[s + 1] = (s + 1) * a.rows;
-    }
-    x->b = (struct batch){ .n_tok = n_tok, .n_seq = a.n_seq, .n_table = used, .tok = x->tok, .pos = x->pos,
-                           .slot = x->slot, .seq_start = x->seq_start, .kv_len = x->kv_len,
-                           .block_tokens = x->bt, .table_start = x->table_start, .table = x->table,
-                           .row = x->row };
-    for (uint32_t s = 0; s < a.n_seq; s++)
-        for (uint32_t i = 0, t = s * a.rows; i < a.rows; i++, t++) {
-            x->pos[t] = x->kv_len[s] - a.rows + i;
-            x->slot[t] = batch_slot(&x->b, s, x->pos[t]);
-            x->tok[t] = (uint32_t)(hash64(2, t) % vocab);
-            if (i + 1 == a.rows)
-                x->row[s] = t;
-        }
-    x->b.n_row = a.n_seq;
-    return 0;
+        longest = max_u32(longest, a.lens[s]);
+    if (!a.block)
+        c.block = c.own = ceil_div_u32(longest + a.rows, KV_TILE) * KV_TILE;
+    return made_batch(x, &c, m->kv.n_slot, e);
 }
 
 /* Random K and V everywhere: as many rows as fit are stored at a time; each time the same numbers, rotated on. */
@@ -270,8 +223,8 @@ static int fill_pool(struct measure *m, struct err *e)
 {
     for (uint32_t at = 0; at < m->kv.n_slot; at += m->max_tok) {
         struct measure_attend a = { .n_seq = 1, .prefix = at, .rows = min_u32(m->max_tok, m->kv.n_slot - at) };
-        struct measure_batch x;
-        int rc = measure_batch(&x, a, &m->kv, m->shape.vocab, e);
+        struct made_batch x;
+        int rc = batch_for(&x, a, m, e);
 
         if (!rc) {
             dev_begin(m->d, &x.b);
@@ -279,7 +232,7 @@ static int fill_pool(struct measure *m, struct err *e)
                 dev_rope_store(m->d, m->x, &m->kv, l, &x.b, &m->rope);
             rc = dev_end(m->d, e);
         }
-        measure_batch_free(&x);
+        made_batch_free(&x);
         if (rc)
             return -1;
     }
@@ -293,9 +246,9 @@ static double over_batch(struct measure *m, enum op op, struct measure_attend a,
     enum op is = a.rows > 1 ? OP_ATTEND_PREFILL : OP_ATTEND_DECODE;
     struct op_total before, after;
     double ns = -1;
-    struct measure_batch x;
+    struct made_batch x;
 
-    if (!measure_batch(&x, a, &m->kv, m->shape.vocab, e)) {
+    if (!batch_for(&x, a, m, e)) {
         c.b = &x.b;
         dev_begin(m->d, &x.b);
         before = m->d->total[is];
@@ -313,7 +266,7 @@ static double over_batch(struct measure *m, enum op op, struct measure_attend a,
                                       .k = m->shape.n_kv_head * m->shape.head_dim,
                                       .flops = after.flops - before.flops, .bytes = after.bytes - before.bytes };
     }
-    measure_batch_free(&x);
+    made_batch_free(&x);
     return ns;
 }
 

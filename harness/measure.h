@@ -41,14 +41,6 @@ double measure_rope(struct measure *m, uint32_t rows, struct err *e);
 /* n_seq sequences that hold `prefix` tokens get `rows` more each; blocks of block tokens lie scattered in the pool,
  * block 0: each sequence is one contiguous reservation. lens (may be NULL): each sequence's own prefix. */
 struct measure_attend { uint32_t n_seq, prefix, rows, block; const uint32_t *lens; };
-/* Such a batch for a pool; free it also after a failure. */
-struct measure_batch {
-    struct batch b;
-    uint32_t *pos, *tok, *slot, *seq_start, *kv_len, *bt, *table_start, *table, *row;
-};
-int  measure_batch(struct measure_batch *x, struct measure_attend a, const struct kv_pool *kv, uint32_t vocab,
-                   struct err *e);
-void measure_batch_free(struct measure_batch *x);
 double measure_attend(struct measure *m, struct measure_attend a, struct op_cost *cost, struct err *e);
 /* ns from one small operation to the next when each is launched by itself, beyond its own time. */
 double measure_launch(struct measure *m, struct err *e);

@@ -46,9 +46,10 @@ static void show(struct job *j, const struct row *r)
 
     j->n_below += below;
     if (j->c->json) {
-        printf("%s\n  {\"group\": \"%s\", \"shape\": \"%s\", \"case\": \"%s\", \"us\": %.3f, \"gb_s\": %.1f, \"tflop_s\": %.3f, "
-               "\"bound\": \"%s\", \"roof_share\": %.4f", j->n_row ? "," : "", r->group, r->shape, r->what, r->ns * 1e-3,
-               r->bytes / r->ns, r->flops / r->ns * 1e-3, launch_bound ? "launch" : bound, share);
+        printf("%s\n  {\"group\": \"%s\", \"shape\": \"%s\", \"case\": \"%s\", \"us\": %.3f, \"gb_s\": %.1f, "
+               "\"tflop_s\": %.3f, \"bound\": \"%s\", \"roof_share\": %.4f", j->n_row ? "," : "", r->group,
+               r->shape, r->what, r->ns * 1e-3, r->bytes / r->ns, r->flops / r->ns * 1e-3,
+               launch_bound ? "launch" : bound, share);
         if (gain > 0)
             printf(", \"gain\": %.3f, \"over\": \"%s\"", gain, r->vs_what);
         if (r->must > 0)
@@ -84,8 +85,8 @@ enum { N_KIND = sizeof kinds / sizeof *kinds, N_MAT = 5 };
 static const uint32_t row_counts[] = { 1, 4, 8, 16, 32, 64, 128, 512, 2048 };
 enum { N_ROWS = sizeof row_counts / sizeof *row_counts };
 
-/* What kernels.md asks of W4A16 and W8A16 over F16 of the vendor's library, by matrix (qkv, o, gate_up, down, head; last:
- * a whole layer) and rows. */
+/* What kernels.md asks of W4A16 and W8A16 over F16 of the vendor's library, by matrix (qkv, o, gate_up, down, head;
+ * last: a whole layer) and rows. */
 static double must_gain(const struct kind *k, uint32_t mat, uint32_t rows)
 {
     static const double small[N_MAT + 1] = { 1.9, 1.9, 3.2, 2.8, 3.2, 2.7 };
@@ -106,8 +107,8 @@ static int set_exact(struct job *j, bool exact)
 
 struct sums { double ns[N_ROWS], flops[N_ROWS], bytes[N_ROWS]; };
 
-static int one_matrix(struct job *j, struct measure *m, const char *shape, const struct kind *k, uint32_t mat, uint32_t n,
-                      uint32_t kk, double base[N_ROWS], struct sums *layer)
+static int one_matrix(struct job *j, struct measure *m, const char *shape, const struct kind *k, uint32_t mat,
+                      uint32_t n, uint32_t kk, double base[N_ROWS], struct sums *layer)
 {
     static const char *const names[N_MAT] = { "qkv", "o", "gate_up", "down", "head" };
     uint32_t at = (uint32_t)m->d->ops->act_bytes;
@@ -214,8 +215,8 @@ static int decodes(struct job *j, struct measure *m, const char *shape, double m
     if (measure_pool(m, FMT_F16, (b - 1) * near + far + b * 16, j->e))
         return -1;
     snprintf(what, sizeof what, "B 1 x %u, page 16, f16", far);
-    if (attend(j, m, "decode", shape, what, (struct measure_attend){ 1, far - 1, 1, 16, NULL }, must > 0.8 ? 0.65 : 0, 0,
-               "") < 0)
+    if (attend(j, m, "decode", shape, what, (struct measure_attend){ 1, far - 1, 1, 16, NULL }, must > 0.8 ? 0.65 : 0,
+               0, "") < 0)
         return -1;
     for (uint32_t i = 0; i < b; i++)
         lens[i] = (i ? near : far) - 1;
@@ -223,8 +224,8 @@ static int decodes(struct job *j, struct measure *m, const char *shape, double m
     uniform = attend(j, m, "decode", shape, what,
                      (struct measure_attend){ b, ((b - 1) * near + far) / b - 1, 1, 16, NULL }, 0, 0, "");
     snprintf(what, sizeof what, "1 x %u + %u x %u, page 16, f16", far, b - 1, near);
-    return uniform < 0 || attend(j, m, "decode", shape, what, (struct measure_attend){ b, 0, 1, 16, lens }, 1 / 1.15, uniform,
-                                 "uniform") < 0 ? -1 : 0;
+    return uniform < 0 || attend(j, m, "decode", shape, what, (struct measure_attend){ b, 0, 1, 16, lens }, 1 / 1.15,
+                                 uniform, "uniform") < 0 ? -1 : 0;
 }
 
 static int prefills(struct job *j, struct measure *m, const char *shape)
@@ -261,15 +262,16 @@ static int rows(struct job *j, struct measure *m, const char *shape)
     const struct model_shape *s = &m->shape;
     uint32_t ns_rows[] = { j->c->quick ? 4 : 32, j->c->quick ? 16 : 2048, j->c->quick ? 32 : 8192 };
 
-    if (measure_pool(m, FMT_F16, m->max_tok + 16, j->e) || measure_weight(m, (struct wfmt){ FMT_F16, 0 }, s->vocab, s->dim,
-                                                                           j->e))
+    if (measure_pool(m, FMT_F16, m->max_tok + 16, j->e) ||
+        measure_weight(m, (struct wfmt){ FMT_F16, 0 }, s->vocab, s->dim, j->e))
         return -1;
     for (size_t o = 0; o < sizeof ops / sizeof *ops; o++)
         for (size_t i = 0; i < 3 && ns_rows[i] <= m->max_tok && (ops[o] != OP_PICK || i == 0); i++) {
             struct op_total before = m->d->total[ops[o]], after;
             struct row r = { .group = "rows", .shape = shape };
 
-            r.ns = ops[o] == OP_ROPE_STORE ? measure_rope(m, ns_rows[i], j->e) : measure_rows(m, ops[o], ns_rows[i], j->e);
+            r.ns = ops[o] == OP_ROPE_STORE ? measure_rope(m, ns_rows[i], j->e)
+                                           : measure_rows(m, ops[o], ns_rows[i], j->e);
             if (r.ns < 0)
                 return -1;
             after = m->d->total[ops[o]];
@@ -314,7 +316,8 @@ static int roofs(struct job *j)
     static const double scale[DEV_ROOF_N] = { 1e-9, 1e-9, 1e-12, 1e-12, 1e-3 };
 
     if (!j->dev.ops->roof)
-        return err_set(j->e, EXIT_USAGE, "device %s measures no roofs; 'servelab bench kernels' without --device is for "
+        return err_set(j->e, EXIT_USAGE,
+                       "device %s measures no roofs; 'servelab bench kernels' without --device is for "
                        "the cpu", j->dev.ops->name);
     for (int i = 0; i < DEV_ROOF_N; i++) {
         j->roof[i] = j->dev.ops->roof(&j->dev, (enum dev_roof)i, j->e);
@@ -336,8 +339,8 @@ int ops_bench(const struct device_ops *ops, const struct ops_bench_conf *c, stru
 
     if (dev_open(&j.dev, ops, &conf, e))
         return -1;
-    printf(c->json ? "{\"device\": \"%s\", \"roofs\": {" : "%s; operands rotate, L2 flushed, medians of recorded calls\n",
-           j.dev.label);
+    printf(c->json ? "{\"device\": \"%s\", \"roofs\": {"
+                   : "%s; operands rotate, L2 flushed, medians of recorded calls\n", j.dev.label);
     rc = roofs(&j);
     if (c->json)
         printf("}, \"rows\": [");
@@ -348,7 +351,8 @@ int ops_bench(const struct device_ops *ops, const struct ops_bench_conf *c, stru
     if (c->json)
         printf("]}\n");
     else if (!rc)
-        printf("%u rows, %u below what is asked of them%s\n", j.n_row, j.n_below, c->quick ? " (quick: means nothing)" : "");
+        printf("%u rows, %u below what is asked of them%s\n", j.n_row, j.n_below,
+               c->quick ? " (quick: means nothing)" : "");
     dev_close(&j.dev);
     return rc;
 }

@@ -1,5 +1,5 @@
-/* ops_bench.h - `servelab bench kernels --device D`: a device's operations at the shapes of whole models, against roofs that
- * are measured in the same run. */
+/* ops_bench.h - `servelab bench kernels --device D`: a device's operations at the shapes of whole models, against roofs
+ * that are measured in the same run. */
 #ifndef HARNESS_OPS_BENCH_H
 #define HARNESS_OPS_BENCH_H
 

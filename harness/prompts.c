@@ -10,20 +10,40 @@
 #include "models/load.h"
 #include "models/tokenizer_gguf.h"
 
-static int64_t count(void *self, const char *text, size_t n, bool is_prompt)
+int prompt_ids(struct tokenizer *t, const struct prompt_form *f, const char *text, struct token_ids *out,
+               struct err *e)
 {
-    struct prompts *p = self;
-    struct err e = { 0 };
+    struct chat_turn turn[2] = { { "system", f->system }, { "user", text } };
+    size_t skip = !f->system;
 
-    p->ids.n = 0;
-    return tokenizer_encode(p->t, text, n, is_prompt ? ENCODE_ENDS : 0, &p->ids, &e)
-               ? -1 : (int64_t)p->ids.n;
+    return f->chat ? chat_encode(t, turn + skip, 2 - skip, out, e)
+                   : tokenizer_encode(t, text, strlen(text), f->flags, out, e);
 }
 
-void prompts_count_with(struct prompts *p, struct tokenizer *t, const char *name,
-                        struct text_options *o)
+/* A trace's prompt: special tokens that it spells are text. */
+static struct prompt_form of_trace(bool chat)
+{
+    return (struct prompt_form){ .chat = chat, .flags = ENCODE_ENDS };
+}
+
+/* What stands for a text in a trace ends at its first NUL, here as in prompts_encode. */
+static int64_t count(void *self, const char *text, size_t n, bool is_prompt)
+{
+    struct prompt_form form = { 0 };
+    struct prompts *p = self;
+    struct err e = { 0 };
+    (void)n;
+
+    if (is_prompt)
+        form = of_trace(p->chat);
+    p->ids.n = 0;
+    return prompt_ids(p->t, &form, text, &p->ids, &e) ? -1 : (int64_t)p->ids.n;
+}
+
+void prompts_count_with(struct prompts *p, struct tokenizer *t, const char *name, bool chat, struct text_options *o)
 {
     p->t = t;
+    p->chat = chat;
     snprintf(p->name, sizeof p->name, "%s", name);
     o->count = count;
     o->self = p;
@@ -73,7 +93,7 @@ int prompts_open(struct prompts *p, const char *model, struct text_options *o, s
     *p = (struct prompts){ 0 };
     if (locate(model, path, sizeof path, e) || tokenizer_open(&t, path, e))
         return -1;
-    prompts_count_with(p, t, name_of(model, name), o);
+    prompts_count_with(p, t, name_of(model, name), false, o);
     return 0;
 }
 
@@ -115,9 +135,10 @@ static int check(const struct trace *t, uint32_t row, size_t n, uint32_t max_con
                    t->name, trace_id(t, row, id), n, n_out, max_context);
 }
 
-int prompts_encode(struct trace *t, struct tokenizer *tok, uint32_t max_context,
+int prompts_encode(struct trace *t, struct tokenizer *tok, bool chat, uint32_t max_context,
                    struct prompts_report *out, struct err *e)
 {
+    struct prompt_form form = of_trace(chat);
     struct token_ids ids = { 0 };
     int rc = 0;
 
@@ -128,8 +149,7 @@ int prompts_encode(struct trace *t, struct tokenizer *tok, uint32_t max_context,
         if (!m || !m->prompt || m->prompt_ids)
             continue;
         ids.n = 0;
-        rc = tokenizer_encode(tok, m->prompt, strlen(m->prompt), ENCODE_ENDS, &ids, e) ||
-             check(t, i, ids.n, max_context, e) ? -1 : 0;
+        rc = prompt_ids(tok, &form, m->prompt, &ids, e) || check(t, i, ids.n, max_context, e) ? -1 : 0;
         if (rc)
             break;
         out->n_text++;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "harness/made_batch.h"
 #include "harness/roof.h"
 
 struct sample { double nll, kl, top1; };               /* means of one window */
@@ -23,46 +24,20 @@ struct job {
     struct err *e;
 };
 
-/* ---- one step over hand-made sequences: s owns slots [s * room, (s + 1) * room) ---- */
-
-struct rows { uint32_t *pos, *slot, *start, *len, *bt, *tstart, *table, *row; };
-
-static void rows_free(struct rows *r)
+/* Adds the step's seconds; making the batch is not counted. */
+static int timed_step(struct model *m, struct kv_pool *kv, const struct made_conf *c, uint32_t *next, double *seconds,
+                      struct err *e)
 {
-    free(r->pos), free(r->slot), free(r->start), free(r->len), free(r->bt), free(r->tstart), free(r->table), free(r->row);
-}
+    struct made_batch x;
+    double t0;
+    int rc = made_batch(&x, c, kv->n_slot, e);
 
-static int rows_get(struct rows *r, uint32_t n_seq, uint32_t n_tok, struct err *e)
-{
-    r->pos = calloc(n_tok, 4), r->slot = calloc(n_tok, 4), r->row = calloc(n_tok, 4);
-    r->start = calloc(n_seq + 1, 4), r->len = calloc(n_seq, 4), r->bt = calloc(n_seq, 4);
-    r->tstart = calloc(n_seq + 1, 4), r->table = calloc(n_seq, 4);
-    return r->pos && r->slot && r->row && r->start && r->len && r->bt && r->tstart && r->table ? 0
-         : err_set(e, EXIT_RUN_FAILED, "out of memory");
-}
-
-/* n tokens more for each of n_seq sequences that hold `from`; the last n_row rows of each yield. */
-static struct batch batch_of(struct rows *r, const uint32_t *tok, uint32_t n_seq, uint32_t from, uint32_t n, uint32_t n_row,
-                             uint32_t room)
-{
-    uint32_t rows = 0;
-
-    for (uint32_t s = 0; s < n_seq; s++) {
-        r->start[s + 1] = (s + 1) * n;
-        r->tstart[s + 1] = s + 1;
-        r->len[s] = from + n;
-        r->bt[s] = room;
-        r->table[s] = s * room;
-        for (uint32_t i = 0; i < n; i++) {
-            r->pos[s * n + i] = from + i;
-            r->slot[s * n + i] = s * room + from + i;
-            if (i + n_row >= n)
-                r->row[rows++] = s * n + i;
-        }
-    }
-    return (struct batch){ .n_tok = n_seq * n, .n_seq = n_seq, .n_row = rows, .n_table = n_seq, .tok = tok, .pos = r->pos,
-                           .slot = r->slot, .seq_start = r->start, .kv_len = r->len, .block_tokens = r->bt,
-                           .table_start = r->tstart, .table = r->table, .row = r->row };
+    t0 = bench_seconds();
+    if (!rc)
+        rc = model_step(m, kv, &x.b, next, e);
+    *seconds += bench_seconds() - t0;
+    made_batch_free(&x);
+    return rc;
 }
 
 /* ---- windows ---- */
@@ -106,18 +81,19 @@ static int score(struct job *j, uint32_t k, uint32_t w)
     return 0;
 }
 
-static int window(struct job *j, uint32_t k, struct model *m, struct kv_pool *kv, struct rows *r, uint32_t w)
+static int window(struct job *j, uint32_t k, struct model *m, struct kv_pool *kv, uint32_t w)
 {
-    struct batch b = batch_of(r, j->tok + (size_t)w * j->c->stride, 1, 0, j->c->window, j->c->stride, kv->n_slot);
-    uint32_t *next = malloc(b.n_row * sizeof *next);
-    double t0 = bench_seconds();
-    int rc = !next ? err_set(j->e, EXIT_RUN_FAILED, "out of memory") : model_step(m, kv, &b, next, j->e);
+    struct made_conf one = { .n_seq = 1, .rows = j->c->window, .block = kv->n_slot, .own = kv->n_slot,
+                             .n_yield = j->c->stride, .tok = j->tok + (size_t)w * j->c->stride };
+    size_t n = (size_t)j->c->stride * j->vocab;
+    uint32_t *next = malloc(j->c->stride * sizeof *next);
+    int rc = next ? timed_step(m, kv, &one, next, &j->out[k].prefill_tok_s, j->e)  /* seconds, until the end */
+                  : err_set(j->e, EXIT_RUN_FAILED, "out of memory");
 
-    j->out[k].prefill_tok_s += bench_seconds() - t0;       /* seconds, until the end */
     if (!rc) {
-        m->dev->ops->get(m->dev, j->logits, m->logits, (size_t)b.n_row * j->vocab);
+        m->dev->ops->get(m->dev, j->logits, m->logits, n);
         if (!k)
-            memcpy(j->reference, j->logits, (size_t)b.n_row * j->vocab * sizeof *j->logits);
+            memcpy(j->reference, j->logits, n * sizeof *j->logits);
         rc = score(j, k, w);
     }
     free(next);
@@ -126,25 +102,23 @@ static int window(struct job *j, uint32_t k, struct model *m, struct kv_pool *kv
 
 /* ---- greedy answers, all prompts at once ---- */
 
-static int answers(struct job *j, uint32_t k, struct model *m, struct kv_pool *kv, struct rows *r)
+static int answers(struct job *j, uint32_t k, struct model *m, struct kv_pool *kv)
 {
     const struct quality_conf *c = j->c;
     uint32_t room = ceil_div_u32(c->prompt_len + c->n_new, KV_TILE) * KV_TILE, n = c->n_prompt;
     size_t apart = (size_t)(j->n_window - 1) * c->stride + c->window - c->prompt_len;
     uint32_t *tok = malloc((size_t)n * c->prompt_len * sizeof *tok), *next = malloc(n * sizeof *next);
     uint32_t *to = j->answer + (size_t)k * n * c->n_new;
-    double seconds = 0;
+    double seconds = 0, prompts = 0;
     int rc = tok && next ? 0 : err_set(j->e, EXIT_RUN_FAILED, "out of memory");
 
     for (uint32_t s = 0; !rc && s < n; s++)
         memcpy(tok + (size_t)s * c->prompt_len, j->tok + apart * s / n, c->prompt_len * sizeof *tok);
     for (uint32_t i = 0; !rc && i < c->n_new; i++) {
-        struct batch b = i ? batch_of(r, next, n, c->prompt_len + i - 1, 1, 1, room)
-                           : batch_of(r, tok, n, 0, c->prompt_len, 1, room);
-        double t0 = bench_seconds();
+        struct made_conf step = { .n_seq = n, .prefix = i ? c->prompt_len + i - 1 : 0, .rows = i ? 1 : c->prompt_len,
+                                  .block = room, .own = room, .n_yield = 1, .tok = i ? next : tok };
 
-        rc = model_step(m, kv, &b, next, j->e);
-        seconds += i ? bench_seconds() - t0 : 0;
+        rc = timed_step(m, kv, &step, next, i ? &seconds : &prompts, j->e);
         for (uint32_t s = 0; !rc && s < n; s++) {
             to[(size_t)s * c->n_new + i] = next[s];
             if (next[s] >= j->vocab)
@@ -234,7 +208,7 @@ static uint64_t scales_of(const struct model *m)
     return sum;
 }
 
-static int one_precision(struct job *j, uint32_t k, struct rows *r, uint32_t from, uint32_t until)
+static int one_precision(struct job *j, uint32_t k, uint32_t from, uint32_t until)
 {
     const struct quality_conf *c = j->c;
     const struct model_shape *s = &j->models->shape;
@@ -250,9 +224,9 @@ static int one_precision(struct job *j, uint32_t k, struct rows *r, uint32_t fro
         return -1;
     rc = kv.n_slot < slots ? err_set(j->e, EXIT_RUN_FAILED, "no memory for %u cached tokens", slots) : 0;
     for (uint32_t w = from; !rc && w < until; w++)
-        rc = window(j, k, m, &kv, r, w);
+        rc = window(j, k, m, &kv, w);
     if (!rc && from == 0)
-        rc = answers(j, k, m, &kv, r);
+        rc = answers(j, k, m, &kv);
     j->out[k].weight_bytes = m->weight_bytes;
     j->out[k].scale_bytes = scales_of(m);
     j->out[k].kv_token_bytes = model_kv_token_bytes(s, fmt);
@@ -264,21 +238,17 @@ static int one_precision(struct job *j, uint32_t k, struct rows *r, uint32_t fro
 static int run(struct job *j)
 {
     const struct quality_conf *c = j->c;
-    struct rows r = { 0 };
     double *x = malloc(max_u32(j->n_window, c->n_prompt) * sizeof *x);
-    int rc = rows_get(&r, c->n_prompt, max_u32(c->window, c->n_prompt * c->prompt_len), j->e);
+    int rc = x ? 0 : err_set(j->e, EXIT_RUN_FAILED, "out of memory");
 
-    if (!x)
-        rc = err_set(j->e, EXIT_RUN_FAILED, "out of memory");
     for (uint32_t w = 0; !rc && w < j->n_window; w++)
         for (uint32_t k = 0; !rc && k < j->n; k++) {
-            rc = one_precision(j, k, &r, w, w + 1);
+            rc = one_precision(j, k, w, w + 1);
             if (c->progress)
                 c->progress(c->self, w * j->n + k + 1, j->n_window * j->n);
         }
     for (uint32_t k = 0; !rc && k < j->n; k++)
         summarise(j, k, x);
-    rows_free(&r);
     free(x);
     return rc;
 }

@@ -135,7 +135,7 @@ static int inject(struct loop *p)
 {
     for (; p->next < p->c->trace->n && arrival(p, p->next) <= p->now_ns; p->next++) {
         const struct trace_req *in = &p->c->trace->req[p->next];
-        struct live *l = live_get(&p->pool, p->computes, p->c->log >= LOG_TOKEN && p->c->recorder,
+        struct live *l = live_get(&p->pool, p->computes, p->c->log >= LOG_GAPS && p->c->recorder,
                                   in->n_out);
         const char *why;
 
@@ -178,9 +178,7 @@ static void on_preempt(void *self, struct request *r)
     struct loop *p = self;
     struct live *l = r->replay;
 
-    l->preempted_at = p->now_ns;
-    l->fresh = true;
-    l->swapped = r->n_host;
+    live_preempted(l, p->now_ns);
     slot_free(p, l);
     l->slot = NO_SLOT;
     p->res->preemptions++;
@@ -209,20 +207,7 @@ static int note_planned(struct loop *p)
         l->stamp = p->res->steps + 1;
         if (l->slot == NO_SLOT)
             l->slot = slot_take(p);
-        if (l->admitted_ns == NEVER)
-            l->admitted_ns = p->now_ns;
-        if (l->fresh)
-            l->cached += l->r.n_kv - l->swapped;
-        l->fresh = false;
-        l->swapped = 0;
-        if (l->preempted_at != NEVER) {
-            uint64_t gap = p->now_ns - l->preempted_at;
-
-            l->preempted_ns += gap;
-            if (l->first_ns == NEVER)
-                l->prefill_preempted_ns += gap;
-            l->preempted_at = NEVER;
-        }
+        live_planned(l, p->now_ns);
     }
     return 0;
 }
@@ -261,24 +246,11 @@ static int wait_for_work(struct loop *p)
 
 static int hand_out(struct loop *p, struct live *l, uint32_t token)
 {
-    uint64_t gap = p->now_ns - (l->first_ns == NEVER ? l->arrive_ns : l->last_ns);
-
     if (p->computes && token == PICK_BAD_ROW) {
         p->res->n_failed++;
         return leave(p, l, "failed", "numeric: NaN or Inf in the logits");
     }
-    if (l->first_ns == NEVER)
-        l->first_ns = p->now_ns;
-    else if (gap > l->itl_max_ns)
-        l->itl_max_ns = gap;
-    l->last_ns = p->now_ns;
-    if (l->delta_us)
-        l->delta_us[l->r.n_out] = (uint32_t)(gap / 1000 > UINT32_MAX ? UINT32_MAX : gap / 1000);
-    if (l->out) {
-        l->out[l->r.n_out] = token;
-        l->hash = hash64(l->hash, token);
-    }
-    l->r.n_out++;
+    live_token(l, p->now_ns, token);
     p->res->tokens_out++;
     if (l->r.n_out < l->in->n_out)
         return 0;
@@ -292,18 +264,9 @@ static int settle(struct loop *p)
 {
     for (uint32_t i = 0; i < p->plan.n; i++) {
         struct request *r = p->plan.slice[i].r;
-        struct live *l = r->replay;
-        uint32_t n = p->plan.slice[i].n;
 
-        if (r->n_kv < l->high_kv) {
-            uint32_t again = min_u32(n, l->high_kv - r->n_kv);
-
-            l->recomputed += again;
-            p->res->recomputed_tokens += again;
-        }
-        r->n_kv += n;
-        l->high_kv = max_u32(l->high_kv, r->n_kv);
-        p->res->tokens_in += n;
+        p->res->recomputed_tokens += live_ran(r->replay, p->plan.slice[i].n);
+        p->res->tokens_in += p->plan.slice[i].n;
         if (p->kv.ops->seal)
             p->kv.ops->seal(&p->kv, r);
     }
@@ -440,7 +403,6 @@ static int open_loop(struct loop *p)
         .params = s->kv_params, .n_slot = c->kv_slots, .max_len = c->max_len,
         .identities = identities, .identities_self = p, .length = s->kv->oracle ? true_length : NULL,
     };
-
     struct exec exec = choice_exec(s);
 
     p->poison = c->poison ? c->poison : ORACLE_POISON;

@@ -17,8 +17,6 @@ struct replay_progress {           /* written by the loop, read by whoever draws
     atomic_uint running, waiting;
 };
 
-enum log_level { LOG_SUMMARY, LOG_REQUEST, LOG_STEP, LOG_TOKEN };    /* each includes the ones before */
-
 struct replay_done {
     const struct request *r;
     const char *status, *reason;       /* as in request_row */

@@ -375,24 +375,3 @@ int report_write(struct selection *s, const struct figures *figures, const char 
         bad = err_set(e, EXIT_IO, "%s: cannot be written; is the disk full?", path);
     return bad ? -1 : 0;
 }
-
-int report_page(struct selection *s, const char *formats, const char *out, FILE *say, struct err *e)
-{
-    const struct figure_options o = {.formats = formats};
-    struct figures *figures = calloc(1, sizeof *figures);
-    char path[600];
-    int bad;
-
-    if (!figures)
-        return err_set(e, EXIT_RUN_FAILED, "out of memory");
-    bad = figures_folder(s, NULL, path, 500, e) || figures_of(s, &o, figures, e);
-    strcat(path, "/report.html");
-    if (!bad)
-        bad = report_write(s, figures, out ? out : path, e);
-    if (!bad && say && figures->n)
-        fprintf(say, "figures: %s\n", figures->figure[0].dir);
-    if (!bad && say)
-        fprintf(say, "report: %s\n", out ? out : path);
-    free(figures);
-    return bad ? -1 : 0;
-}

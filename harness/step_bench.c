@@ -1,6 +1,6 @@
-/* step_bench.c - `servelab bench step`: whole decode steps of a model on a device, eager and as graphs, against the time
- * that their weights and cached K and V need at the rate of a large copy. What the host adds is what the clock saw beyond
- * the device's own time. Weights are random numbers: steps cost the same with any. */
+/* step_bench.c - `servelab bench step`: whole decode steps of a model on a device, eager and as graphs, against the
+ * time that their weights and cached K and V need at the rate of a large copy. What the host adds is what the clock saw
+ * beyond the device's own time. Weights are random numbers: steps cost the same with any. */
 #include "harness/choice.h"
 #include "harness/step_bench.h"
 
@@ -8,8 +8,9 @@
 #include <stdlib.h>
 
 #include "base/num.h"
-#include "harness/measure.h"
+#include "harness/made_batch.h"
 #include "harness/roof.h"
+#include "models/model.h"
 #include "strategies/strategy.h"
 
 struct job {
@@ -53,12 +54,13 @@ struct times { double step_ns, device_ns; uint32_t pad; };
 static int run_steps(struct job *j, struct model *m, struct kv_pool *kv, struct point p, struct times *t)
 {
     enum { MOST = 64 };
-    struct measure_attend a = { .n_seq = p.n_seq, .prefix = p.ctx - 1, .rows = 1, .block = 16 };
+    struct made_conf c = { .n_seq = p.n_seq, .prefix = p.ctx - 1, .rows = 1, .block = 16, .n_yield = 1,
+                           .vocab = m->shape.vocab };
     uint32_t *next = malloc(p.n_seq * sizeof *next);
     uint32_t rounds = min_u32(j->c->rounds, MOST);
     double step[MOST], device[MOST];
-    struct measure_batch x;
-    int rc = measure_batch(&x, a, kv, m->shape.vocab, j->e);
+    struct made_batch x;
+    int rc = made_batch(&x, &c, kv->n_slot, j->e);
 
     for (uint32_t r = 0; !rc && next && r < rounds + 2; r++) {
         uint64_t from = dev_now(&j->dev);
@@ -74,7 +76,7 @@ static int run_steps(struct job *j, struct model *m, struct kv_pool *kv, struct 
         t->step_ns = bench_median(step, (int)rounds);
         t->device_ns = bench_median(device, (int)rounds);
     }
-    measure_batch_free(&x);
+    made_batch_free(&x);
     free(next);
     return next ? rc : err_set(j->e, EXIT_RUN_FAILED, "out of memory");
 }
@@ -94,8 +96,9 @@ static void show(struct job *j, const char *what, const struct model *m, const s
                "\"pad_rows\": %u}", j->n_shown ? "," : "", what, p.n_seq, p.ctx, t->step_ns * 1e-3, t->device_ns * 1e-3,
                gap / t->step_ns, weights, cached, least / t->step_ns, p.n_seq / t->step_ns * 1e9, t->pad);
     else
-        printf("%-34s B %-3u x %-6u %10.1f us/step %9.0f tok/s  weights+KV %8.2f GB  %s%5.1f %% of copy  host %4.1f %%\n", what,
-               p.n_seq, p.ctx, t->step_ns * 1e-3, p.n_seq / t->step_ns * 1e9, (weights + cached) * 1e-9,
+        printf("%-34s B %-3u x %-6u %10.1f us/step %9.0f tok/s  weights+KV %8.2f GB  %s%5.1f %% of copy  "
+               "host %4.1f %%\n",
+               what, p.n_seq, p.ctx, t->step_ns * 1e-3, p.n_seq / t->step_ns * 1e9, (weights + cached) * 1e-9,
                j->copy > 0 ? "" : "(no roof) ", 100 * least / t->step_ns, 100 * gap / t->step_ns);
     j->n_shown++;
     fflush(stdout);
@@ -177,7 +180,8 @@ int step_bench(const struct device_ops *ops, const struct step_bench_conf *c, st
         j.copy = j.dev.ops->roof(&j.dev, DEV_ROOF_COPY, e);
     rc = e->code ? -1 : 0;
     if (c->json)
-        printf("{\"device\": \"%s\", \"model\": \"%s\", \"copy_bytes_s\": %.4g, \"rows\": [", j.dev.label, c->model, j.copy);
+        printf("{\"device\": \"%s\", \"model\": \"%s\", \"copy_bytes_s\": %.4g, \"rows\": [", j.dev.label, c->model,
+               j.copy);
     else
         printf("%s; %s, random weights; roof: copy %.0f GB/s\n", j.dev.label, c->model, j.copy * 1e-9);
     for (; !rc && n < 3 && c->precision[n]; n++)
@@ -186,7 +190,8 @@ int step_bench(const struct device_ops *ops, const struct step_bench_conf *c, st
         printf("]}\n");
     for (uint32_t i = 1; !rc && !c->json && i < n; i++)
         for (uint32_t k = 0; k < 2; k++)
-            printf("%s over %s at B %u: %.2fx\n", c->precision[i], c->precision[0], points[k].n_seq, base[0][k] / base[i][k]);
+            printf("%s over %s at B %u: %.2fx\n", c->precision[i], c->precision[0], points[k].n_seq,
+                   base[0][k] / base[i][k]);
     dev_close(&j.dev);
     return rc;
 }

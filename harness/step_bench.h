@@ -8,7 +8,7 @@
 
 struct step_bench_conf {
     const char *model;
-    const char *precision[4];      /* "f16", "int4:group=128:kv=int8" ...; the later ones are compared with the first; NULL ends */
+    const char *precision[4];      /* "f16", "int4:group=128:kv=int8" ..., ended by NULL; compared with the first */
     uint32_t n_seq, ctx, rounds;
     bool json;
 };

@@ -22,6 +22,7 @@ struct sweep_conf {
     const char *device_note;           /* "" or why auto chose this device */
     const char *model;                 /* as model_find takes it */
     const char *scales;                /* AWQ scales for precisions with awq=on, or NULL */
+    bool chat;                         /* texts of the trace become turns in the model's chat form */
     bool show_text;                    /* print what each request was answered */
     const char *kv_text;               /* "512MiB", "8192tok", or NULL: KV_DEFAULT_SEQS longest sequences */
     const char *host_kv_text;          /* host memory to swap to, likewise; NULL: none */

@@ -5,18 +5,20 @@
 
 #include "models/tokenizer_gguf.h"
 
-int texts_open(struct texts *x, const struct model_files *f, bool show, struct text_options *o, struct err *e)
+int texts_open(struct texts *x, const struct model_files *f, bool show, bool chat, struct text_options *o,
+               struct err *e)
 {
     memset(x, 0, sizeof *x);
     if (f->kind != MODEL_SHAPE) {
-        if (tokenizer_open(&x->t, f->path, e))
+        if (tokenizer_open(&x->t, f->path, e) || (chat && chat_check(x->t, e)))
             return -1;
-        prompts_count_with(&x->counter, x->t, f->shape.name, o);
+        x->chat = chat ? tokenizer_chat_form(x->t) : NULL;
+        prompts_count_with(&x->counter, x->t, f->shape.name, chat, o);
         return 0;
     }
-    if (show)
-        return err_set(e, EXIT_USAGE, "--show-text: %s is a shape with synthetic weights and has no tokenizer; 'make "
-                       "model MODEL=smollm2-135m' fetches a real one", f->shape.name);
+    if (show || chat)
+        return err_set(e, EXIT_USAGE, "--%s: %s is a shape with synthetic weights and has no tokenizer; 'make model "
+                       "MODEL=smollm2-135m' fetches a real one", chat ? "chat" : "show-text", f->shape.name);
     return 0;
 }
 
@@ -28,16 +30,18 @@ int texts_encode(struct texts *x, struct trace *t, uint32_t max_context, struct 
     for (uint32_t i = 0; i < t->n; i++)
         n += t->req[i].more && t->req[i].more->prompt && !t->req[i].more->prompt_ids;
     if (!n)
-        return 0;
+        return !x->chat ? 0 : err_set(e, EXIT_USAGE, "--chat: no request of %s has its prompt as a text; leave --chat "
+                                      "out, or give a trace of texts ('servelab trace convert')", t->name);
     if (!x->t) {
         snprintf(x->note, sizeof x->note, "the texts of %u prompts were not used, only their lengths: this model has no "
                  "tokenizer", n);
         return 0;
     }
-    if (prompts_encode(t, x->t, max_context, &r, e))
+    if (prompts_encode(t, x->t, x->chat, max_context, &r, e))
         return -1;
-    snprintf(x->note, sizeof x->note, "%u prompts tokenised: %llu tokens (the trace said %llu; %u rows differ)", r.n_text,
-             (unsigned long long)r.is, (unsigned long long)r.was, r.n_other);
+    snprintf(x->note, sizeof x->note, "%u prompts tokenised%s%s: %llu tokens (the trace said %llu; %u rows differ)",
+             r.n_text, x->chat ? " in chat form " : "", x->chat ? x->chat : "", (unsigned long long)r.is,
+             (unsigned long long)r.was, r.n_other);
     return 0;
 }
 

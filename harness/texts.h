@@ -11,12 +11,15 @@ struct texts {
     struct prompts counter;
     struct text_out out;
     const char *strategy;          /* of the run that is shown */
+    const char *chat;              /* the chat form that prompts are put into; NULL: they stay as they are */
     char note[200];                /* "" or what became of the trace's texts */
 };
 /* Before the trace is read: opens the model's tokenizer, and lets o count tokens with it. show: answers will be
- * shown, which needs one. */
-int  texts_open(struct texts *x, const struct model_files *f, bool show, struct text_options *o, struct err *e);
-/* After: gives each row with a text its token ids; without a tokenizer the note says that texts were not used. */
+ * shown; chat: prompts become turns of a chat; both need a tokenizer, chat one with a known template. */
+int  texts_open(struct texts *x, const struct model_files *f, bool show, bool chat, struct text_options *o,
+                struct err *e);
+/* After: gives each row with a text its token ids; without a tokenizer the note says that texts were not used.
+ * A trace without any text is refused where chat was asked for. */
 int  texts_encode(struct texts *x, struct trace *t, uint32_t max_context, struct err *e);
 /* A model may write anything: what a terminal would obey becomes a dot. */
 void texts_printable(struct text_out *out);

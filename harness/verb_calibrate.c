@@ -95,7 +95,8 @@ static int find_model(struct job *j)
     if (model_find(&j->files, j->model, 1, j->e))
         return -1;
     if (j->files.kind == MODEL_SHAPE)
-        return err_set(j->e, EXIT_USAGE, "calibrate: %s is a shape with synthetic weights, whose text means nothing; 'make "
+        return err_set(j->e, EXIT_USAGE,
+                       "calibrate: %s is a shape with synthetic weights, whose text means nothing; 'make "
                        "model MODEL=smollm2-135m' fetches a real model", j->model);
     if (j->window > (int64_t)j->files.shape.max_context)
         return err_set(j->e, EXIT_USAGE, "--window %lld: the model's context ends at %u", (long long)j->window,
@@ -119,8 +120,9 @@ static void show(const struct job *j)
     const struct calibrate_report *r = &j->report;
 
     if (!j->json)
-        printf("%s (%s) on %s\n%s: %u tokens; scales for %s\n%-8s %10s %22s\n", j->files.shape.name, j->files.source.about,
-               j->dev.label, j->scales.text, r->n_tok, j->scales.precision, "inputs", "mean alpha", "estimated error left");
+        printf("%s (%s) on %s\n%s: %u tokens; scales for %s\n%-8s %10s %22s\n", j->files.shape.name,
+               j->files.source.about, j->dev.label, j->scales.text, r->n_tok, j->scales.precision, "inputs",
+               "mean alpha", "estimated error left");
     for (int w = 0; w < SCALED_N; w++)
         printf(j->json ? "%s\"%s\": {\"mean_alpha\": %.4f, \"error_left\": %.5f}" : "%s%-8s %10.2f %20.1f %%\n",
                !j->json ? "" : w ? ", " : "{", role_name[scaled_role(w)], r->alpha[w],
@@ -177,6 +179,7 @@ static int run(int argc, char **argv, struct err *e)
 }
 
 const struct verb verb_calibrate = {
-    .name = "calibrate", .about = "AWQ scales of a model from a text, for precisions with awq=on", .help = help, .rank = 5,
+    .name = "calibrate", .about = "AWQ scales of a model from a text, for precisions with awq=on", .help = help,
+    .rank = 5,
     .run = run,
 };

@@ -7,6 +7,7 @@
 
 #include "base/home.h"
 #include "harness/environment.h"
+#include "harness/report.h"
 #include "harness/verb.h"
 #include "kernels/device.h"
 #include "build/gen/version.h"
@@ -14,20 +15,25 @@
 extern const struct verb verb_doctor;
 
 static const char help[] =
-    "usage: servelab doctor\n\n"
+    "usage: servelab doctor [--json]\n\n"
     "Says what was built and what this machine can run. Exit status 0 when sim and cpu work.\n\n"
     "example: servelab doctor\n";
 
-static const struct option options[] = { { 0 } };
+static const struct option options[] = { { "json", 0, NULL, 'j' }, { 0 } };
 
-static bool say(bool good, const char *what, const char *line)
+/* to: a list that gets it; NULL: stdout does. */
+static bool say(json_t *to, bool good, const char *what, const char *line)
 {
-    printf("%-4s %-10s %s\n", good ? "ok" : "NO", what, line);
+    if (to)
+        json_array_append_new(to, json_pack("{s:b, s:s, s:o}", "ok", (int)good, "what", what, "says",
+                                            report_text(line)));
+    else
+        printf("%-4s %-10s %s\n", good ? "ok" : "NO", what, line);
     return good;
 }
 
 /* Opens the device, as a run would. */
-static bool try_device(const struct device_ops *ops)
+static bool try_device(json_t *to, const struct device_ops *ops)
 {
     struct device_conf c = { 0 };
     struct device d;
@@ -36,14 +42,14 @@ static bool try_device(const struct device_ops *ops)
 
     if ((ops->probe && ops->probe(probe, sizeof probe)) || dev_open(&d, ops, &c, &e)) {
         snprintf(line, sizeof line, "%s", e.code ? e.text : probe);
-        return say(false, ops->name, line);
+        return say(to, false, ops->name, line);
     }
     snprintf(line, sizeof line, "%s; %s", d.label, probe);
     dev_close(&d);
-    return say(true, ops->name, line);
+    return say(to, true, ops->name, line);
 }
 
-static bool try_gnuplot(void)
+static bool try_gnuplot(json_t *to)
 {
     char line[128] = "not found: figures are written as .gp and .tsv only; 'make deps' installs it";
     FILE *f = popen("gnuplot --version 2>/dev/null", "r");
@@ -52,10 +58,10 @@ static bool try_gnuplot(void)
     if (f)
         pclose(f);
     line[strcspn(line, "\n")] = 0;
-    return say(good, "gnuplot", line);
+    return say(to, good, "gnuplot", line);
 }
 
-static bool try_home(void)
+static bool try_home(json_t *to)
 {
     char line[4200], *names[4];
     size_t n = home_list("models/shapes", ".json", names, 4);
@@ -65,32 +71,41 @@ static bool try_home(void)
         free(names[--n]);
     snprintf(line, sizeof line, "%s%s", home_dir(), good ? "" : ": no models/shapes there; set "
              "SERVELAB_HOME to the source tree");
-    return say(good, "files", line);
+    return say(to, good, "files", line);
 }
 
 static int run(int argc, char **argv, struct err *e)
 {
     struct environment env;
-    bool good = true, done;
+    bool good = true, done, json = false;
+    json_t *to = NULL;
     char line[600];
+    int opt;
 
-    if (verb_option(&verb_doctor, argc, argv, options, &done, e) == '?')
-        return -1;
+    while ((opt = verb_option(&verb_doctor, argc, argv, options, &done, e)) != -1) {
+        if (opt == '?')
+            return -1;
+        json = true;
+    }
     if (done)
         return 0;
+    if (json && !(to = json_array()))
+        return err_set(e, EXIT_RUN_FAILED, "out of memory");
     environment_read(&env);
     snprintf(line, sizeof line, "%s, commit %s%s, %s", SERVELAB_VERSION, SERVELAB_COMMIT,
              SERVELAB_DIRTY ? " (modified)" : "", env.compiler);
-    say(true, "servelab", line);
+    say(to, true, "servelab", line);
     snprintf(line, sizeof line, "%s, %s, %s, %lld cores, %.1f GiB", env.os, env.kernel, env.cpu_model,
              (long long)env.row.cpu_cores, (double)env.row.ram_bytes / 0x1p30);
-    say(true, "machine", line);
-    good &= try_home();
+    say(to, true, "machine", line);
+    good &= try_home(to);
     for (size_t i = 0; device_registry[i]; i++)
-        good &= try_device(device_registry[i]) || !strcmp(device_registry[i]->name, "cuda");
-    say(*SERVELAB_CUDA != 0, "nvcc", *SERVELAB_CUDA ? SERVELAB_CUDA : "not looked for (CUDA=no)");
-    good &= say(sqlite3_libversion_number() >= 3037000, "sqlite", sqlite3_libversion());
-    try_gnuplot();
+        good &= try_device(to, device_registry[i]) || !strcmp(device_registry[i]->name, "cuda");
+    say(to, *SERVELAB_CUDA != 0, "nvcc", *SERVELAB_CUDA ? SERVELAB_CUDA : "not looked for (CUDA=no)");
+    good &= say(to, sqlite3_libversion_number() >= 3037000, "sqlite", sqlite3_libversion());
+    try_gnuplot(to);
+    if (to && report_print(json_pack("{s:b, s:o}", "ok", (int)good, "checks", to), "doctor", e))
+        return -1;
     return good ? 0 : EXIT_RUN_FAILED;
 }
 

@@ -23,7 +23,7 @@ extern const struct verb verb_generate;
 enum { CHUNK = 512, MAX_NEW = 1 << 20 };
 
 struct generate {
-    const char *model, *device, *precision, *prompt, *system;
+    const char *model, *device, *precision, *scales, *prompt, *system;
     struct device_conf conf;
     uint32_t n_new;
     bool chat, ignore_eos, quiet;
@@ -54,13 +54,10 @@ static int open_model(struct generate *g, struct err *e)
 
 static int encode_prompt(struct generate *g, struct err *e)
 {
-    struct chat_turn turn[2] = { { "system", g->system }, { "user", g->prompt } };
-    uint32_t skip = !g->system, vocab = g->files.shape.vocab;
-    int rc = g->chat ? chat_encode(g->t, turn + skip, 2 - skip, &g->ids, e)
-                     : tokenizer_encode(g->t, g->prompt, strlen(g->prompt),
-                                        ENCODE_SPECIAL | ENCODE_ENDS, &g->ids, e);
+    struct prompt_form form = { g->chat, g->system, ENCODE_SPECIAL | ENCODE_ENDS };
+    uint32_t vocab = g->files.shape.vocab;
 
-    if (rc)
+    if (prompt_ids(g->t, &form, g->prompt, &g->ids, e))
         return -1;
     if (!g->ids.n)
         return err_set(e, EXIT_USAGE, "generate: the text has no tokens; give at least a word");
@@ -76,6 +73,19 @@ static int encode_prompt(struct generate *g, struct err *e)
                            ", but the model has %" PRIu32 " tokens; they are not of one model",
                            g->ids.id[i], vocab);
     return 0;
+}
+
+/* Scales are read where they are asked for, and asked for where they are given. */
+static int open_scales(struct generate *g, const struct strategy *st, struct err *e)
+{
+    char sha256[SHA256_HEX];
+
+    if (!g->scales)
+        return 0;                                  /* loaded_get refuses awq=on without them */
+    if (!loaded_wants_scales(st))
+        return err_set(e, EXIT_USAGE, "--scales %s: precision %s has no awq=on, such as int4:awq=on", g->scales,
+                       g->precision);
+    return model_files_sha256(&g->files, sha256, e) || loaded_scales(&g->set, g->scales, sha256, e) ? -1 : 0;
 }
 
 static int open_device(struct generate *g, struct err *e)
@@ -96,8 +106,8 @@ static int open_device(struct generate *g, struct err *e)
     if (strategy_parse(&st, text, e) || dev_open(&g->dev, ops, &g->conf, e))
         return -1;
     g->has_dev = true;
-    g->set = (struct loaded_set){ .dev = &g->dev, .shape = *s, .source = g->files.source };
-    if (!(g->m = loaded_get(&g->set, &st, e)) || model_room(g->m, CHUNK, 1, e) ||
+    if (loaded_open_from(&g->set, &g->dev, s, &g->files.source) || open_scales(g, &st, e) ||
+        !(g->m = loaded_get(&g->set, &st, e)) || model_room(g->m, CHUNK, 1, e) ||
         dev_kv_open(&g->dev, &g->kv, s->n_layer, s->n_kv_head, s->head_dim,
                     choice_kv(&st), n_slot, e))
         return -1;
@@ -222,7 +232,8 @@ static const struct option options[] = {
     { "precision", 1, NULL, 'p' }, { "device", 1, NULL, 'd' },
     { "chat", 0, NULL, 'c' },      { "system", 1, NULL, 's' },
     { "threads", 1, NULL, 't' },   { "ignore-eos", 0, NULL, 'i' },
-    { "quiet", 0, NULL, 'q' },     { 0 },
+    { "scales", 1, NULL, 'S' },    { "quiet", 0, NULL, 'q' },
+    { 0 },
 };
 
 static int take_number(const char *option, int64_t max, int64_t *out, struct err *e)
@@ -245,6 +256,7 @@ static int take_option(struct generate *g, int c, struct err *e)
     case 'd': g->device = optarg; break;
     case 'c': g->chat = true; break;
     case 's': g->system = optarg; break;
+    case 'S': g->scales = optarg; break;
     case 'i': g->ignore_eos = true; break;
     case 'q': g->quiet = true; break;
     case 'n': rc = take_number("n", MAX_NEW, &v, e); g->n_new = (uint32_t)v; break;
@@ -297,6 +309,7 @@ const struct verb verb_generate = {
             "  --system S          with --chat: the system text, instead of the form's own\n"
             "  --precision P       weight format, and of K and V: f16 (default), int4:group=32, "
             "int8:kv=int8 ...\n"
+            "  --scales F          AWQ scales of 'servelab calibrate', for precisions with awq=on\n"
             "  --device D          cpu (default), ref, cuda\n"
             "  --threads N         cpu: threads\n"
             "  --ignore-eos        go on where the model would end\n"

@@ -6,11 +6,11 @@
 
 #include "base/home.h"
 #include "base/params.h"
+#include "harness/model_list.h"
 #include "harness/preset.h"
 #include "harness/verb.h"
 #include "kernels/device.h"
 #include "kernels/sim/profile.h"
-#include "models/load.h"
 #include "strategies/strategy.h"
 
 extern const struct verb verb_list;
@@ -122,23 +122,6 @@ static json_t *describe_profile(const char *name, const char *path)
     return item(name, profile_load(&p, path, &e) ? e.text : p.about, NULL);
 }
 
-static json_t *describe_model(const char *name, const char *path)
-{
-    struct model_shape s;
-    struct err e = { 0 };
-    char about[400], real[4096];
-    enum model_kind kind = MODEL_SHAPE;
-
-    if (shape_load(&s, path, &e))
-        return item(name, e.text, NULL);
-    if (model_locate(name, &kind, real, sizeof real, &e))
-        kind = MODEL_SHAPE;
-    snprintf(about, sizeof about, "%u layers, dim %u, %u heads, %u KV heads, FFN %u, vocab %u; %s%.200s", s.n_layer, s.dim,
-             s.n_head, s.n_kv_head, s.ffn, s.vocab, kind == MODEL_SHAPE ? "synthetic weights" : "real weights: ",
-             kind == MODEL_SHAPE ? "" : real);
-    return item(name, about, NULL);
-}
-
 static json_t *describe_preset(const char *name, const char *path)
 {
     struct preset *p = malloc(sizeof *p);
@@ -169,7 +152,6 @@ static json_t *describe_trace(const char *name, const char *path)
 }
 
 static json_t *list_profiles(void) { return list_files("kernels/sim/profiles", ".json", describe_profile); }
-static json_t *list_models(void) { return list_files("models/shapes", ".json", describe_model); }
 static json_t *list_presets(void) { return list_files("strategies/presets", ".json", describe_preset); }
 static json_t *list_traces(void) { return list_files("workloads", ".json", describe_trace); }
 
@@ -185,7 +167,7 @@ static json_t *list_recipes(void)
 static const struct kind { const char *name; json_t *(*get)(void); } kinds[] = {
     { "schedulers", list_schedulers }, { "memory", list_memory }, { "precisions", list_precisions },
     { "launches", list_launches },
-    { "devices", list_devices }, { "profiles", list_profiles }, { "models", list_models },
+    { "devices", list_devices }, { "profiles", list_profiles }, { "models", model_list },
     { "presets", list_presets }, { "traces", list_traces }, { "recipes", list_recipes },
 };
 enum { N_KIND = sizeof kinds / sizeof *kinds };

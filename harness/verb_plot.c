@@ -5,6 +5,7 @@
 
 #include "base/params.h"
 #include "harness/figures.h"
+#include "harness/report.h"
 #include "harness/verb.h"
 
 extern const struct verb verb_plot;
@@ -21,7 +22,9 @@ static const char help[] = "usage: servelab plot [NAME...] [options]\n\n"
                            "  --out FOLDER     somewhere else\n"
                            "  --list           the figures there are, and what they show\n"
                            "  --db FILE        the store (default results/servelab.db)\n"
-                           "  --quiet          only errors\n\n"
+                           "  --quiet          only errors\n"
+                           "  --json           one object on stdout: the files that were written "
+                           "and what each shows\n\n"
                            "example: servelab plot tail timeline --experiment latest --format "
                            "svg\n";
 
@@ -29,26 +32,31 @@ static const struct option options[] = {
     {"experiment", required_argument, NULL, 'x'}, {"format", required_argument, NULL, 'f'},
     {"a", required_argument, NULL, 'a'}, {"b", required_argument, NULL, 'b'},
     {"out", required_argument, NULL, 'o'}, {"list", no_argument, NULL, 'l'},
-    {"db", required_argument, NULL, 'd'}, {"quiet", no_argument, NULL, 'q'}, {NULL, 0, NULL, 0}
+    {"db", required_argument, NULL, 'd'}, {"quiet", no_argument, NULL, 'q'},
+    {"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}
 };
 
 struct args {
     const char *db, *which;
-    bool list, quiet;
+    bool list, quiet, json;
     struct figure_options o;
 };
 
-static int list(struct err *e)
+static int list(bool json, struct err *e)
 {
     char names[FIGURE_NAMES][64], title[120], about[400];
-    int n = figure_names(names, FIGURE_NAMES, e);
+    int n = figure_names(names, FIGURE_NAMES, e), i = 0;
+    json_t *all = json_array();
 
-    for (int i = 0; i < n; i++) {
-        if (figure_about(names[i], title, sizeof title, about, sizeof about, e))
-            return -1;
-        printf("%-10s %s.\n           %s\n", names[i], title, about);
-    }
-    return n < 0 ? -1 : 0;
+    for (; i < n && !figure_about(names[i], title, sizeof title, about, sizeof about, e); i++)
+        if (json)
+            json_array_append_new(all, json_pack("{s:s, s:s, s:s}", "name", names[i], "title", title, "about", about));
+        else
+            printf("%-10s %s.\n           %s\n", names[i], title, about);
+    if (json && i == n)
+        n = report_print(json_pack("{s:O}", "figures", all), "--list", e) ? -1 : n;
+    json_decref(all);
+    return i == n ? 0 : -1;
 }
 
 static int known(const char *name, struct err *e)
@@ -89,7 +97,14 @@ static int draw(const struct args *a, struct err *e)
     if (!out)
         return err_set(e, EXIT_RUN_FAILED, "out of memory");
     rc = figures_make(a->db, a->which, &a->o, out, e);
-    for (int i = 0; i < out->n && !rc && !a->quiet; i++)
+    if (!rc && a->json) {
+        json_t *files = json_array();
+
+        report_list_figures(files, out, a->o.formats);
+        rc = report_print(json_pack("{s:s, s:o, s:b}", "db", a->db, "files", files, "gnuplot", !out->no_gnuplot),
+                          "--db", e);
+    }
+    for (int i = 0; i < out->n && !rc && !a->quiet && !a->json; i++)
         printf("%s/%s.%s  %s\n", out->figure[i].dir, out->figure[i].name,
                !out->figure[i].drawn ? "gp" : a->o.formats ? "*" : "svg", out->figure[i].title);
     if (!rc && out->n == 0)
@@ -114,6 +129,7 @@ static int take(struct args *a, int opt)
     case 'd': a->db = optarg; break;
     case 'l': a->list = true; break;
     case 'q': a->quiet = true; break;
+    case 'j': a->json = true; break;
     default: return -1;
     }
     return 0;
@@ -131,7 +147,7 @@ static int run(int argc, char **argv, struct err *e)
     if (done)
         return 0;
     if (a.list)
-        return list(e);
+        return list(a.json, e);
     for (int i = optind; i < argc; i++)
         if (known(argv[i], e))
             return -1;

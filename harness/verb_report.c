@@ -19,16 +19,19 @@ static const char help[] = "usage: servelab report [options]\n\n"
                            "  --no-html        the table only\n"
                            "  --db FILE        the store (default results/servelab.db)\n"
                            "  --color WHEN     auto, always, never: best values in bold\n"
-                           "  --quiet          no table\n\n"
+                           "  --quiet          no table\n"
+                           "  --json           instead: one object with the table's rows, and the "
+                           "files that were written\n\n"
                            "example: servelab report --experiment latest\n";
 
 static const struct option options[] = {
     {"experiment", required_argument, NULL, 'x'}, {"out", required_argument, NULL, 'o'},
     {"no-html", no_argument, NULL, 'n'}, {"db", required_argument, NULL, 'd'},
-    {"color", required_argument, NULL, 'c'}, {"quiet", no_argument, NULL, 'q'}, {NULL, 0, NULL, 0}
+    {"color", required_argument, NULL, 'c'}, {"quiet", no_argument, NULL, 'q'},
+    {"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}
 };
 
-struct args { const char *db, *which, *out, *color; bool no_html, quiet; };
+struct args { const char *db, *which, *out, *color; bool no_html, quiet, json; };
 
 static int take(struct args *a, int opt)
 {
@@ -39,9 +42,30 @@ static int take(struct args *a, int opt)
     case 'c': a->color = optarg; break;
     case 'n': a->no_html = true; break;
     case 'q': a->quiet = true; break;
+    case 'j': a->json = true; break;
     default: return -1;
     }
     return 0;
+}
+
+static int for_people(const struct args *a, struct selection *s, struct err *e)
+{
+    if (!a->quiet && summary_of(stdout, s, color_on(a->color, STDOUT_FILENO), e))
+        return -1;
+    return a->no_html ? 0 : report_page(s, "svg", a->out, a->quiet ? NULL : stdout, NULL, e);
+}
+
+static int for_machines(const struct args *a, struct selection *s, struct err *e)
+{
+    json_t *rows = report_rows(s, e), *files = json_array();
+
+    if (!rows || (!a->no_html && report_page(s, "svg", a->out, NULL, files, e))) {
+        json_decref(rows);
+        json_decref(files);
+        return -1;
+    }
+    return report_print(json_pack("{s:s, s:I, s:o, s:o, s:o}", "db", s->path, "experiment", (json_int_t)s->experiment,
+                                  "name", report_text(s->name), "rows", rows, "files", files), "--db", e);
 }
 
 static int run(int argc, char **argv, struct err *e)
@@ -60,9 +84,7 @@ static int run(int argc, char **argv, struct err *e)
         return err_set(e, EXIT_USAGE, "report: unexpected argument '%s'", argv[optind]);
     if (selection_open(&s, a.db, a.which, e))
         return -1;
-    bad = !a.quiet && summary_of(stdout, &s, color_on(a.color, STDOUT_FILENO), e);
-    if (!bad && !a.no_html)
-        bad = report_page(&s, "svg", a.out, a.quiet ? NULL : stdout, e);
+    bad = a.json ? for_machines(&a, &s, e) : for_people(&a, &s, e);
     selection_close(&s);
     return bad ? -1 : 0;
 }

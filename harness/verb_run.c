@@ -25,6 +25,8 @@ static const char help[] =
     "  --model M           a downloaded model, a Hugging Face folder, a GGUF file, or a shape (synthetic\n"
     "                      weights); default smollm2-135m: the real one where 'make model' fetched it\n"
     "  --scales F          AWQ scales of 'servelab calibrate', for precisions with awq=on\n"
+    "  --chat              texts of the trace are put into the model's chat form, as a user's turn (real models\n"
+    "                      with a known template); without it they are continued as they stand\n"
     "  --show-text         print what each request was answered (real models)\n"
     "  --rate X[,X]        multiplies the trace's arrival rate; '1-8*2' means 1,2,4,8 (default 1)\n"
     "  --repeats N         each cell N times, interleaved (default 1)\n"
@@ -42,16 +44,17 @@ static const char help[] =
     "  --pace P            idle time: skip (default; the clock gains the gap) or wall (slept through)\n"
     "  --max-duration S    cut a run after S seconds of its clock (such a run is invalid)\n"
     "  --threads N         cpu threads (default: all)      --isa I   cpu: scalar, avx2, avx512, avx512bf16\n"
-    "  --log L             summary, request, step or token (default token: everything)\n"
+    "  --log L             summary, request, gaps, step or token (default token: everything)\n"
     "  --name X --note T   of the experiment               --db F    default results/servelab.db\n"
     "  --no-figures        only record and print           --dry-run say what would run, and stop\n"
     "  --progress P        auto, always, never             --quiet   results only\n"
-    "  --color C           auto, always, never             --json    one JSON object on stdout\n\n"
+    "  --color C           auto, always, never             --json    one JSON object on stdout: how many runs,\n"
+    "                      and which files were written\n\n"
     "example: servelab run --trace chat.json --strategy continuous+paged+f16,static+contiguous+f16\n"
     "example: servelab run --trace chat.json --device sim --profile l4 --rate 1-16*2\n";
 
 enum {
-    O_TRACE = 1, O_STRATEGY, O_DEVICE, O_PROFILE, O_MODEL, O_SCALES, O_SHOW, O_RATE, O_REPEATS, O_SEED, O_LIMIT, O_KV,
+    O_TRACE = 1, O_STRATEGY, O_DEVICE, O_PROFILE, O_MODEL, O_SCALES, O_CHAT, O_SHOW, O_RATE, O_REPEATS, O_SEED, O_LIMIT, O_KV,
     O_MAX_LEN, O_OVERLONG, O_SORT, O_SLO, O_PACE, O_MAX_DURATION, O_THREADS, O_ISA, O_LOG, O_NAME,
     O_NOTE, O_DB, O_HOST_KV, O_MAX_NEW, O_NO_FIGURES, O_DRY_RUN, O_PROGRESS, O_QUIET, O_COLOR, O_JSON
 };
@@ -59,7 +62,7 @@ static const struct option options[] = {
     { "trace", 1, NULL, O_TRACE }, { "strategy", 1, NULL, O_STRATEGY },
     { "device", 1, NULL, O_DEVICE }, { "profile", 1, NULL, O_PROFILE },
     { "model", 1, NULL, O_MODEL }, { "scales", 1, NULL, O_SCALES },
-    { "show-text", 0, NULL, O_SHOW }, { "rate", 1, NULL, O_RATE }, { "repeats", 1, NULL, O_REPEATS },
+    { "chat", 0, NULL, O_CHAT }, { "show-text", 0, NULL, O_SHOW }, { "rate", 1, NULL, O_RATE }, { "repeats", 1, NULL, O_REPEATS },
     { "seed", 1, NULL, O_SEED }, { "limit", 1, NULL, O_LIMIT }, { "kv", 1, NULL, O_KV },
     { "host-kv", 1, NULL, O_HOST_KV }, { "max-new", 1, NULL, O_MAX_NEW },
     { "max-len", 1, NULL, O_MAX_LEN }, { "overlong", 1, NULL, O_OVERLONG },
@@ -155,7 +158,7 @@ static int slo_parse(struct slo *s, const char *text, struct err *e)
 static int take(struct args *a, int opt, struct err *e)
 {
     static const char *const paces[] = { "skip", "wall", NULL };
-    static const char *const logs[] = { "summary", "request", "step", "token", NULL };
+    static const char *const logs[] = { "summary", "request", "gaps", "step", "token", NULL };
     static const char *const overlongs[] = { "refuse", "skip", "clip", NULL };
     static const char *const modes[] = { "auto", "always", "never", NULL };
     struct sweep_conf *c = &a->c;
@@ -169,6 +172,7 @@ static int take(struct args *a, int opt, struct err *e)
     case O_PROFILE: c->device_conf.profile = optarg; break;
     case O_MODEL: c->model = optarg; break;
     case O_SCALES: c->scales = optarg; break;
+    case O_CHAT: c->chat = true; break;
     case O_SHOW: c->show_text = true; break;
     case O_RATE: a->rate = optarg; break;
     case O_REPEATS: rc = whole("repeats", optarg, 1, 10000, &v, e); c->repeats = (uint32_t)v; break;
@@ -282,33 +286,38 @@ static int outcome(const struct sweep_result *r)
     return r->n_invalid ? EXIT_INVALID : 0;
 }
 
-static int show(const struct args *a, const struct sweep_result *r, struct err *e)
+static int pictures(const struct args *a, const char *id, json_t *files, struct err *e)
 {
     struct selection s;
+    int rc;
+
+    if (a->no_figures)
+        return 0;
+    if (selection_open(&s, a->c.db, id, e))
+        return -1;
+    rc = report_page(&s, NULL, NULL, a->json ? stderr : stdout, files, e);
+    selection_close(&s);
+    return rc;
+}
+
+static int show(const struct args *a, const struct sweep_result *r, struct err *e)
+{
+    json_t *files = json_array();
     char id[24];
     int rc;
 
     snprintf(id, sizeof id, "%lld", (long long)r->experiment_id);
-    if (a->json) {
-        json_t *o = json_pack("{s:I, s:s%, s:i, s:i, s:i, s:i, s:b}", "experiment",
-                              (json_int_t)r->experiment_id, "db", a->c.db, strlen(a->c.db), "runs",
-                              (int)r->n_run, "done", (int)r->n_done, "failed", (int)r->n_failed,
-                              "invalid", (int)r->n_invalid, "interrupted", (int)r->interrupted);
-
-        if (!o)
-            return err_set(e, EXIT_USAGE, "--db: the path is not UTF-8 and cannot stand in JSON");
-        json_dumpf(o, stdout, 0);
-        putchar('\n');
-        json_decref(o);
-    } else if (summary_print(stdout, a->c.db, id, color_on(a->color, STDOUT_FILENO), e)) {
+    if (!a->json && summary_print(stdout, a->c.db, id, color_on(a->color, STDOUT_FILENO), e)) {
+        json_decref(files);
         return -1;
     }
-    if (a->no_figures || !r->n_done)
-        return 0;
-    if (selection_open(&s, a->c.db, id, e))
-        return -1;
-    rc = report_page(&s, NULL, NULL, a->json ? stderr : stdout, e);
-    selection_close(&s);
+    rc = r->n_done ? pictures(a, id, files, e) : 0;
+    if (a->json)                                   /* the runs are there, whatever became of the figures */
+        rc |= report_print(json_pack("{s:I, s:s, s:i, s:i, s:i, s:i, s:b, s:O}", "experiment",
+                                     (json_int_t)r->experiment_id, "db", a->c.db, "runs", (int)r->n_run, "done",
+                                     (int)r->n_done, "failed", (int)r->n_failed, "invalid", (int)r->n_invalid,
+                                     "interrupted", (int)r->interrupted, "files", files), "--db", e);
+    json_decref(files);
     return rc;
 }
 

@@ -1,5 +1,5 @@
-/* queues.h - what several schedulers share: two queues, memory in blocks, the sharing of a budget between
- * prompts, and an order by key with preemption. The policies themselves stand in sched/, one a file. */
+/* queues.h - what several schedulers share: limits, two queues, memory in blocks, and the sharing of a budget between
+ * prompts. The policies themselves stand in sched/, one a file; an order by key is in ordered.h. */
 #ifndef STRATEGIES_QUEUES_H
 #define STRATEGIES_QUEUES_H
 
@@ -9,16 +9,30 @@
                        "how a victim's KV is lost: computed again or swapped to host" }
 #define KNOB_VICTIM { "victim", VICTIM_WORDS, VICTIM_YOUNGEST, 0, 0, "who yields when memory is out" }
 
+/* Limits from the knobs `batch` and `budget`. Decodes count in the budget: there is a token for every seat; or a step
+ * holds prompts or decodes, the budget is for prompts, and everybody can always decode. */
+void limits_together(struct sched *s);
+void limits_apart(struct sched *s);
+
 /* ---- two queues: the first member of a scheduler's state, so that these stand in its sched_ops ---- */
 struct queues {
     struct queue waiting, running;     /* running: order of (re)admission, youngest last */
+    enum yield yield;                  /* as KNOB_PREEMPT and KNOB_VICTIM say, for queues_decode */
+    enum victim victim;
 };
+/* The knobs batch, budget, KNOB_PREEMPT and KNOB_VICTIM, with limits_together or limits_apart. 0. */
+int  queues_open(struct sched *s, struct arena *a, struct err *e);
+int  queues_open_apart(struct sched *s, struct arena *a, struct err *e);
 void queues_arrive(struct sched *s, struct request *r);      /* to the end of waiting */
 void queues_finish(struct sched *s, struct request *r);      /* out of running */
 void queues_admit(struct sched *s, struct request *r);       /* from waiting to the end of running */
 /* Takes the KV of r, which runs, and puts it to the front of waiting. */
 void queues_preempt(struct sched *s, struct plan *p, struct kv *kv, struct request *r, enum yield how);
 void queues_count(struct sched *s);    /* n_waiting and n_running, after the queues were changed by hand */
+/* plan_decodes over these queues. */
+void queues_decode(struct sched *s, struct kv *kv, struct plan *p);
+/* Admits in order until seats or memory are out, and plans nobody. Returns why the others wait. */
+enum why queues_form_batch(struct sched *s, struct kv *kv, const struct plan *p);
 
 /* ---- memory, counted in blocks as engines do ---- */
 uint32_t kv_block_tokens(const struct kv *kv);     /* exact while anything is held */
@@ -45,27 +59,5 @@ void share_prompts(const struct share_rule *rule, struct plan *p, const struct q
 
 /* Prompts in order, as far as the plan's room goes; one of a single token is a prompt until it has spoken. */
 void plan_prompts_in_order(struct plan *p, const struct queue *running);
-
-/* ---- order by key: smallest first, ties by arrival ---- */
-struct heap { struct request **at; uint32_t n; };  /* by r->rank, then r->id */
-int  heap_open(struct heap *h, uint32_t most, struct arena *a, struct err *e);
-void heap_push(struct heap *h, struct request *r);
-struct request *heap_pop(struct heap *h);
-
-/* A scheduler that steps as sched/chunked.c does, but admits the smallest key first; the first member of
- * its state. The running requests are kept by key: the last one yields when memory is out. When
- * `preemptive`, it also yields to a waiting request with a strictly smaller key that lacks a seat or KV. */
-struct ordered {
-    struct heap waiting;
-    struct queue running, yielded;
-    uint64_t (*key)(const struct request *r);      /* may fall while r runs, not while it waits */
-    enum yield yield;
-    bool preemptive;
-};
-int  ordered_open(struct sched *s, uint64_t (*key)(const struct request *r), struct arena *a,
-                  struct err *e);      /* knobs: batch, budget, preempt, preemptive */
-void ordered_arrive(struct sched *s, struct request *r);
-void ordered_plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p);
-void ordered_finish(struct sched *s, struct request *r);
 
 #endif

@@ -150,7 +150,7 @@ static void runner_counts_what_fails(void)
     const char *dir = test_dir();
 
     CU_ASSERT_EQUAL_FATAL(sh("cd '%s' && cc -std=c11 -D_GNU_SOURCE -I. -DSERVELAB_SOURCE='\"x\"' -o '%s/bad' "
-                             "tests/runner*.c base/hash.c base/err.c tests/fixtures/bad_suites.c -lcunit "
+                             "tests/runner*.c base/hash.c base/err.c base/plain.c tests/fixtures/bad_suites.c -lcunit "
                              "-lmd -lm 2>&1", SERVELAB_SOURCE, dir), 0);
     CU_ASSERT_EQUAL(sh("cd '%s' && TMPDIR=. ./bad --junit j.xml 2>&1; echo status $?; ls", dir), 0);
     CU_ASSERT(says("\nok 1 - plain/good\n"));

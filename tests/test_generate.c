@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/home.h"
+#include "tests/files.h"
 #include "tests/test.h"
 #include "workloads/trace.h"
 
@@ -121,17 +122,6 @@ static void blocks_name_prefixes(void)
     trace_free(&t);
 }
 
-static char *slurp(const char *path, size_t *n)
-{
-    FILE *f = fopen(path, "rb");
-    char *p = malloc(1 << 20);
-
-    *n = f && p ? fread(p, 1, 1 << 20, f) : 0;
-    if (f)
-        fclose(f);
-    return p;
-}
-
 /* workloads/chat.json is what `servelab trace generate chat --seed 1` writes today. */
 static void chat_is_committed(void)
 {
@@ -145,8 +135,8 @@ static void chat_is_committed(void)
     snprintf(path, sizeof path, "%s/chat.json", test_dir());
     snprintf(ours, sizeof ours, "%s/workloads/chat.json", home_dir());
     CU_ASSERT_FATAL(!trace_write(&t, path, false, &e));
-    a = slurp(path, &n_a);
-    b = slurp(ours, &n_b);
+    a = file_read(path, &n_a);
+    b = file_read(ours, &n_b);
     CU_ASSERT(n_a > 1000 && n_a == n_b && !memcmp(a, b, n_a));
     free(a);
     free(b);

@@ -1,52 +1,35 @@
-/* test_llama_cpp_shape.c - `servelab bench llama.cpp-shape` from the outside: rows, columns, JSON, refusals. Speeds are not
- * judged here, beyond being numbers. */
+/* test_llama_cpp_shape.c - `servelab bench llama.cpp-shape` from the outside: rows, columns, JSON, refusals. Speeds are
+ * not judged here, beyond being numbers. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "harness/verb.h"
+#include "tests/files.h"
 #include "tests/test.h"
 
 extern const struct bench bench_llama_cpp_shape;
 
-/* Words are separated by ' '. What is written to stdout goes to out. */
 static int run(const char *line, char *out, size_t n, struct err *e)
 {
-    char text[500], *argv[16], *save = NULL, path[4200];
-    int argc = 0, rc, was = dup(1);
-    FILE *f = NULL;
+    char text[500];
 
     snprintf(text, sizeof text, "llama.cpp-shape %s", line);
-    for (char *w = strtok_r(text, " ", &save); w && argc < 15; w = strtok_r(NULL, " ", &save))
-        argv[argc++] = w;
-    argv[argc] = NULL;
-    *e = (struct err){ 0 };
-    snprintf(path, sizeof path, "%s/out", test_dir());
-    fflush(stdout);
-    CU_ASSERT_FATAL(was >= 0 && (f = fopen(path, "w+b")) && dup2(fileno(f), 1) == 1);
-    optind = 1;
-    rc = bench_llama_cpp_shape.run(argc, argv, e);
-    fflush(stdout);
-    dup2(was, 1);
-    close(was);
-    rewind(f);
-    n = fread(out, 1, n - 1, f);
-    out[n] = 0;
-    fclose(f);
-    return rc;
+    return verb_said(bench_llama_cpp_shape.run, text, " ", out, n, e);
 }
 
 static void table(void)
 {
-    static const char *const want[] = { "| tiny f16 ", "| tiny f16 ", "| tiny f16 ", "| tiny f16 ", "| tiny int4:kv=int8 " };
+    static const char *const want[] = { "| tiny f16 ", "| tiny f16 ", "| tiny f16 ", "| tiny f16 ",
+                                        "| tiny int4:kv=int8 " };
     static const char *const test[] = { " pp512 |", " pp512 B3 |", " tg128 |", " tg128 B3 |", " pp512 |" };
     char out[8000], *save = NULL;
     int row = -3;                                  /* a line before, the head, the rule */
     struct err e;
 
-    CU_ASSERT_EQUAL_FATAL(run("--model tiny --precision f16,int4:kv=int8 --batch 1,3 --repeats 2", out, sizeof out, &e), 0);
+    CU_ASSERT_EQUAL_FATAL(run("--model tiny --precision f16,int4:kv=int8 --batch 1,3 --repeats 2", out, sizeof out, &e),
+                          0);
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "synthetic weights"));
     for (char *l = strtok_r(out, "\n", &save); l; l = strtok_r(NULL, "\n", &save), row++) {
         int bars = 0;

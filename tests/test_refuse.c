@@ -8,6 +8,7 @@
 
 #include "base/home.h"
 #include "base/num.h"
+#include "tests/files.h"
 #include "tests/test.h"
 #include "workloads/trace.h"
 
@@ -90,9 +91,8 @@ static const char *const_path(const char *name)
 static const char *put_file(const char *name, const void *data, size_t n)
 {
     const char *path = const_path(name);
-    FILE *f = fopen(path, "wb");
 
-    CU_ASSERT_FATAL(f && fwrite(data, 1, n, f) == n && !fclose(f));
+    file_write(path, data, n);
     return path;
 }
 

@@ -331,7 +331,7 @@ static void texts_become_ids(void)
     CU_ASSERT_STRING_EQUAL(t.tokenizer, "gpt2");       /* whose count it is */
     n = length(p.t, "Once upon a time there was");
     CU_ASSERT(t.req[0].n_prompt == n && t.req[1].n_prompt == 99);
-    CU_ASSERT_FATAL(!prompts_encode(&t, p.t, 0, &rep, &e));
+    CU_ASSERT_FATAL(!prompts_encode(&t, p.t, false, 0, &rep, &e));
     CU_ASSERT(rep.n_text == 2 && rep.n_other == 1 && rep.was == n + 99 &&
               rep.is == n + t.req[1].n_prompt);
     CU_ASSERT_EQUAL(t.req[1].n_prompt, length(p.t, "Once upon a day"));
@@ -341,11 +341,11 @@ static void texts_become_ids(void)
     trace_identities(&t, 0, 1, 0, 2, x);       /* equal beginnings are equal to a prefix cache */
     trace_identities(&t, 1, 1, 0, 2, y);
     CU_ASSERT(x[0] == y[0] && x[1] == y[1]);
-    CU_ASSERT(prompts_encode(&t, p.t, 0, &rep, &e) == 0 && rep.n_text == 0);   /* once is enough */
+    CU_ASSERT(prompts_encode(&t, p.t, false, 0, &rep, &e) == 0 && rep.n_text == 0);   /* once is enough */
     text_out_free(&back);
     trace_free(&t);
     CU_ASSERT_FATAL(!trace_read(&t, path, &o, &e));
-    CU_ASSERT(prompts_encode(&t, p.t, 6, &rep, &e) == -1 &&
+    CU_ASSERT(prompts_encode(&t, p.t, false, 6, &rep, &e) == -1 &&
               strstr(e.text, "request 0: its prompt has"));
     trace_free(&t);
     prompts_close(&p);

@@ -3,39 +3,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "harness/verb.h"
 #include "models/load.h"
+#include "models/scaled.h"
+#include "tests/files.h"
 #include "tests/test.h"
 
 extern const struct verb verb_generate;
 
-/* Runs the verb; words are separated by '|'. What it writes to stdout goes to out. */
 static int run(const char *line, char *out, size_t n, struct err *e)
 {
-    char text[1000], *argv[16], *save = NULL, path[4096];
-    int argc = 0, rc, was = dup(1);
-    FILE *f = NULL;
-
-    snprintf(text, sizeof text, "%s", line);
-    for (char *w = strtok_r(text, "|", &save); w && argc < 15; w = strtok_r(NULL, "|", &save))
-        argv[argc++] = w;
-    argv[argc] = NULL;
-    *e = (struct err){ 0 };
-    snprintf(path, sizeof path, "%s/out", test_dir());
-    fflush(stdout);
-    CU_ASSERT_FATAL(was >= 0 && (f = fopen(path, "w+b")) && dup2(fileno(f), 1) == 1);
-    optind = 1;
-    rc = verb_generate.run(argc, argv, e);
-    fflush(stdout);
-    dup2(was, 1);
-    close(was);
-    rewind(f);
-    n = fread(out, 1, n - 1, f);
-    out[n] = 0;
-    fclose(f);
-    return rc;
+    return verb_said(verb_generate.run, line, "|", out, n, e);
 }
 
 static void refuses(void)
@@ -61,6 +40,49 @@ static void refuses(void)
             CU_FAIL("wrong words");
         }
     }
+}
+
+/* Scales of all ones: the model is what it was, but read through them. */
+static void write_ones(char path[4096])
+{
+    struct model_files f;
+    struct scales s = { 0 };
+    struct err e = { 0 };
+
+    snprintf(path, 4096, "%s/ones.json", test_dir());
+    CU_ASSERT_FATAL(!model_find(&f, "smollm2-135m", 1, &e) && !scales_init(&s, &f.shape, &e) &&
+                    !model_files_sha256(&f, s.model_sha256, &e));
+    snprintf(s.precision, sizeof s.precision, "int4");
+    snprintf(s.text, sizeof s.text, "none");
+    s.n_tok = 1;
+    sha256_hex("", 0, s.text_sha256);
+    CU_ASSERT_EQUAL_FATAL(scales_write(&s, path, &e), 0);
+    scales_free(&s);
+    model_files_close(&f);
+}
+
+#define AWQ "generate|The capital of France is|--n|4|--quiet|--precision|int4:group=32:awq=on"
+static void scales_as_run_has_them(void)
+{
+    char path[4096], line[4300], plain[1000], out[1000];
+    enum model_kind kind;
+    struct err e = { 0 };
+
+    if (model_locate("smollm2-135m", &kind, path, sizeof path, &e) || kind != MODEL_GGUF) {
+        test_skip("SmolLM2 is not here: make model MODEL=smollm2-135m, or set SERVELAB_MODELS");
+        return;
+    }
+    write_ones(path);
+    CU_ASSERT(run(AWQ, out, sizeof out, &e) == -1 && strstr(e.text, "awq=on needs --scales"));
+    snprintf(line, sizeof line, "generate|a|--scales|%.900s", path);
+    CU_ASSERT(run(line, out, sizeof out, &e) == -1 && e.code == EXIT_USAGE && strstr(e.text, "f16 has no awq=on"));
+    CU_ASSERT(run(AWQ "|--scales|no-such.json", out, sizeof out, &e) == -1 && strstr(e.text, "no-such.json"));
+    snprintf(line, sizeof line, AWQ "|--scales|%.900s", path);
+    CU_ASSERT(!run(line, out, sizeof out, &e));
+    if (e.code)
+        test_note("%s", e.text);
+    CU_ASSERT(!run("generate|The capital of France is|--n|4|--quiet|--precision|int4:group=32", plain, sizeof plain, &e));
+    CU_ASSERT_STRING_EQUAL(out, plain);
 }
 
 static void real_model_writes_english(void)
@@ -100,6 +122,7 @@ static void real_model_writes_english(void)
 static const struct test tests[] = {
     { "refuses", refuses },
     { "real_model_writes_english", real_model_writes_english },
+    { "scales_as_run_has_them", scales_as_run_has_them },
     { NULL, NULL },
 };
 const struct suite suite_verb_generate = { "verb_generate", tests, 300 };

@@ -308,7 +308,8 @@ static int fill(struct build *b)
     t->pretok = p->pretok;
     t->nfc = p->nfc;
     t->ignore_merges = p->ignore_merges;
-    t->form = p->chat_template ? chat_recognise(p->chat_template, p->n_chat_template) : CHAT_NONE;
+    if (p->chat_template && chat_take(t, p->chat_template, p->n_chat_template))
+        return nomem(b);
     snprintf(t->about, sizeof t->about, "%s, %" PRIu32 " tokens, %.200s", names[p->pretok],
              p->n_token, p->path);
     if (!(b->spell = arena_get(&t->arena, 2, TOKEN_MAX)) ||

@@ -1,9 +1,12 @@
 /* chat.c - a conversation as the prompt that a chat model was tuned on.
  *
  * Models come with a template in a language of its own (Jinja), which is a program from outside: it
- * is not interpreted but recognised by its text, and then done here. A template that is not known
- * is refused. The texts below are those of SmolLM2-Instruct, Qwen2-Instruct, ChatML without a
- * default, and Llama 3 Instruct.
+ * is not interpreted but recognised by its text (template.c), and then done here. A template that is
+ * not known is refused, and so is what the forms have besides turns of system, user and assistant:
+ * tools, images.
+ *
+ * Llama 3.1 and later open with two dates. The second is the day of asking where the template can
+ * know it; here it is always the template's own fallback, so that a prompt is the same every day.
  *
  * Stays true: special tokens come from the form alone. A turn that writes "<|im_end|>" gets its
  * letters, where rendering to text and encoding that would let it end its own turn. */
@@ -11,66 +14,21 @@
 
 #include "text/vocab.h"
 
-#define CHATML_TURNS                                                                            \
-    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% " \
-    "endfor %}"                                                                                 \
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-#define DEFAULT_SYSTEM(text) \
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}" \
-    "{{ '<|im_start|>system\n" text "<|im_end|>\n' }}{% endif %}"
-#define SMOLLM2 "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-#define QWEN2 "You are a helpful assistant."
-#define LLAMA3_TURNS                                                                             \
-    "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = "      \
-    "'<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | "   \
-    "trim + "                                                                                    \
-    "'<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}" \
-    "{{ content }}{% endfor %}"
-#define LLAMA3_ANSWER "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"
-
-static const struct { enum chat_form form; const char *text; } templates[] = {
-    { CHAT_SMOLLM2, DEFAULT_SYSTEM(SMOLLM2) CHATML_TURNS },
-    { CHAT_QWEN2, DEFAULT_SYSTEM(QWEN2) CHATML_TURNS },
-    { CHAT_CHATML, "{% for message in messages %}" CHATML_TURNS },
-    { CHAT_LLAMA3, LLAMA3_TURNS "{% if add_generation_prompt %}" LLAMA3_ANSWER "{% endif %}" },
-    { CHAT_LLAMA3, LLAMA3_TURNS LLAMA3_ANSWER },
-};
-
 static const struct form {
     const char *name, *system, *start, *middle, *end, *gap, *turn_end;
 } forms[CHAT_N] = {
-    [CHAT_SMOLLM2] = { "smollm2", SMOLLM2, "<|im_start|>", NULL, "\n", "\n", "<|im_end|>" },
-    [CHAT_QWEN2] = { "qwen2", QWEN2, "<|im_start|>", NULL, "\n", "\n", "<|im_end|>" },
+    [CHAT_SMOLLM2] = { "smollm2", "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
+                       "<|im_start|>", NULL, "\n", "\n", "<|im_end|>" },
+    [CHAT_QWEN2] = { "qwen2", "You are a helpful assistant.", "<|im_start|>", NULL, "\n", "\n", "<|im_end|>" },
+    [CHAT_QWEN25] = { "qwen2.5", NULL, "<|im_start|>", NULL, "\n", "\n", "<|im_end|>" },
+    [CHAT_QWEN3] = { "qwen3", NULL, "<|im_start|>", NULL, "\n", "\n", "<|im_end|>" },
     [CHAT_CHATML] = { "chatml", NULL, "<|im_start|>", NULL, "\n", "\n", "<|im_end|>" },
     [CHAT_LLAMA3] = { "llama3", NULL, "<|start_header_id|>", "<|end_header_id|>", "\n\n", "",
                       "<|eot_id|>" },
+    [CHAT_LLAMA31] = { "llama3.1", "", "<|start_header_id|>", "<|end_header_id|>", "\n\n", "",
+                       "<|eot_id|>" },
 };
-
-/* The same template is stored with real line ends or with \n spelled out, with or without a last
- * one. */
-static bool same(const char *want, const char *text, size_t n)
-{
-    size_t i = 0;
-
-    while (n && (text[n - 1] == '\n' || text[n - 1] == ' '))
-        n--;
-    for (; *want; want++) {
-        if (*want == '\n' && i + 1 < n && text[i] == '\\' && text[i + 1] == 'n')
-            i++;
-        else if (i >= n || text[i] != *want)
-            return false;
-        i++;
-    }
-    return i == n;
-}
-
-enum chat_form chat_recognise(const char *text, size_t n)
-{
-    for (size_t i = 0; i < sizeof templates / sizeof *templates; i++)
-        if (same(templates[i].text, text, n))
-            return templates[i].form;
-    return CHAT_UNKNOWN;
-}
+#define LLAMA31_DATES "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
 
 const char *tokenizer_chat_form(const struct tokenizer *t)
 {
@@ -159,30 +117,48 @@ static int header(struct prompt *p, const struct form *f, const char *role)
            put_str(p, f->end) ? -1 : 0;
 }
 
-static int turn(struct prompt *p, const struct form *f, const char *role, const char *text)
+/* What was thought before an answer is not shown again (Qwen3). */
+static const char *answer(const char *text)
 {
-    size_t n = strlen(text);
+    static const char end[] = "</think>";
 
-    if (p->names->form == CHAT_LLAMA3)
+    for (const char *at; (at = strstr(text, end)); text += strspn(text, "\n"))
+        text = at + sizeof end - 1;
+    return text;
+}
+
+static int turn(struct prompt *p, const struct form *f, const char *role, const char *text, bool opens)
+{
+    enum chat_form form = p->names->form;
+    size_t n;
+
+    if (form == CHAT_QWEN3 && !strcmp(role, "assistant"))
+        text = answer(text);
+    n = strlen(text);
+    if (form == CHAT_LLAMA3 || form == CHAT_LLAMA31)
         trim(&text, &n);
-    return header(p, f, role) || put(p, text, n) || mark(p, f->turn_end) || put_str(p, f->gap) ? -1
-                                                                                               : 0;
+    return header(p, f, role) || (opens && form == CHAT_LLAMA31 && put_str(p, LLAMA31_DATES)) || put(p, text, n) ||
+           mark(p, f->turn_end) || put_str(p, f->gap) ? -1 : 0;
+}
+
+int chat_check(const struct tokenizer *t, struct err *e)
+{
+    if (t->form == CHAT_NONE)
+        return err_set(e, EXIT_USAGE, "%s: has no chat template: a base model; give the prompt as "
+                       "text, without chat", t->about);
+    if (t->form != CHAT_UNKNOWN)
+        return 0;
+    return err_set(e, EXIT_USAGE, "%s: its chat template is not one of those known (smollm2, qwen2, qwen2.5, qwen3, "
+                   "chatml, llama3, llama3.1), and templates are not interpreted; give the prompt as text, with the "
+                   "special tokens in it", t->about);
 }
 
 static int check(const struct tokenizer *t, const struct chat_turn *turns, size_t n, struct err *e)
 {
     static const char *const roles[] = { "system", "user", "assistant" };
 
-    if (t->form == CHAT_NONE)
-        return err_set(e, EXIT_USAGE, "%s: has no chat template: a base model; give the prompt as "
-                       "text, without chat", t->about);
-    if (t->form == CHAT_UNKNOWN)
-        return err_set(
-            e, EXIT_USAGE,
-            "%s: its chat template is not one of those known (smollm2, "
-            "qwen2, chatml, llama3), and templates are not interpreted; give the prompt as "
-            "text, with the special tokens in it",
-            t->about);
+    if (chat_check(t, e))
+        return -1;
     if (!n)
         return err_set(e, EXIT_USAGE, "%s: a chat needs at least one turn", t->about);
     for (size_t i = 0; i < n; i++) {
@@ -194,21 +170,25 @@ static int check(const struct tokenizer *t, const struct chat_turn *turns, size_
             return err_set(e, EXIT_USAGE, "chat turn %zu: role '%.40s'; expected system, user or "
                            "assistant", i + 1, turns[i].role);
     }
+    if (t->form == CHAT_QWEN3 && strcmp(turns[n - 1].role, "user"))
+        return err_set(e, EXIT_USAGE, "chat turn %zu: role '%.40s'; the form qwen3 answers a user: the last turn must "
+                       "be one", n, turns[n - 1].role);
     return 0;
 }
 
 static int render(struct prompt *p, const struct chat_turn *turns, size_t n)
 {
     const struct form *f = &forms[p->names->form];
+    const char *system = p->names->system ? p->names->system : f->system;
 
     if (check(p->names, turns, n, p->e))
         return -1;
-    if (p->names->form == CHAT_LLAMA3 && mark_id(p, p->names->bos, "bos"))
+    if ((p->names->form == CHAT_LLAMA3 || p->names->form == CHAT_LLAMA31) && mark_id(p, p->names->bos, "bos"))
         return -1;
-    if (f->system && strcmp(turns[0].role, "system") && turn(p, f, "system", f->system))
+    if (system && strcmp(turns[0].role, "system") && turn(p, f, "system", system, true))
         return -1;
     for (size_t i = 0; i < n; i++)
-        if (turn(p, f, turns[i].role, turns[i].text))
+        if (turn(p, f, turns[i].role, turns[i].text, !i && !strcmp(turns[i].role, "system")))
             return -1;
     return header(p, f, "assistant") || flush(p) ? -1 : 0;
 }

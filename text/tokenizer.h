@@ -72,9 +72,11 @@ int  decode_end(struct decode_stream *s, struct text_out *out, struct err *e);
 
 /* ---- chat ---- */
 struct chat_turn { const char *role, *text; };         /* "system", "user", "assistant" */
-/* The form that the template's text was recognised as ("smollm2", "llama3", "qwen2", "chatml"), or
- * NULL. */
+/* The form that the template's text was recognised as ("smollm2", "qwen2", "qwen2.5", "qwen3", "chatml",
+ * "llama3", "llama3.1"), or NULL. */
 const char *tokenizer_chat_form(const struct tokenizer *t);
+/* 0, or -1 with the reason: the model has no template, or one that is not known. */
+int chat_check(const struct tokenizer *t, struct err *e);
 /* The prompt of a conversation, ending where the model answers. Refused with a reason when the
  * model has no template or one that is not known: no template language is interpreted. chat_encode
  * takes special tokens from the form only: those that stand in a turn's text are text. */

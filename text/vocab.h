@@ -27,7 +27,8 @@ struct merge { uint32_t rank; int32_t at; uint32_t id; };
 struct scratch { struct symbol *symbol; struct merge *heap; size_t cap; };
 
 enum chat_form {
-    CHAT_NONE, CHAT_UNKNOWN, CHAT_SMOLLM2, CHAT_QWEN2, CHAT_CHATML, CHAT_LLAMA3, CHAT_N
+    CHAT_NONE, CHAT_UNKNOWN, CHAT_SMOLLM2, CHAT_QWEN2, CHAT_QWEN25, CHAT_QWEN3, CHAT_CHATML, CHAT_LLAMA3,
+    CHAT_LLAMA31, CHAT_N
 };
 
 struct tokenizer {
@@ -46,6 +47,7 @@ struct tokenizer {
     int32_t prefix[ENDS_MAX], suffix[ENDS_MAX];
     uint32_t n_prefix, n_suffix;
     enum chat_form form;
+    const char *system;            /* the template's own system text, or NULL: the form's */
     char about[256];
     struct word *word;             /* [N_WORD] */
     struct scratch scratch;
@@ -65,7 +67,9 @@ size_t pretok_next(enum pretok kind, const char *p, size_t n);
 int bpe_word(struct tokenizer *t, const char *p, size_t n, struct token_ids *out);
 int ids_add(struct token_ids *out, uint32_t id);       /* -1: out of memory */
 
-enum chat_form chat_recognise(const char *text, size_t n);
+/* *system: as the template spells it, in its text; p NULL: it has none that varies. */
+enum chat_form chat_recognise(const char *text, size_t n, struct token_text *system);
+int chat_take(struct tokenizer *t, const char *text, size_t n);    /* -1: out of memory */
 /* The form's end of a turn, or TOKEN_NONE. */
 int32_t chat_end(const struct tokenizer *t);
 /* Text without its special tokens' meaning and without ends. */

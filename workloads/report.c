@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/plain.h"
 #include "workloads/reader.h"
 
 static size_t put_place(const struct reader *r, const struct place *at, char *out, size_t n)
@@ -34,9 +35,9 @@ int reader_fail(struct reader *r, const struct place *at, const char *fmt, ...)
     if (r->n_error == 1)
         return err_set(&r->first, EXIT_USAGE, "%s", line);
     if (r->o->report && r->n_error == 2)
-        fprintf(r->o->report, "%s\n", r->first.text);
+        print_plain(r->o->report, "%s\n", r->first.text);
     if (r->o->report && r->n_error <= TRACE_MAX_ERRORS)
-        fprintf(r->o->report, "%s\n", line);
+        print_plain(r->o->report, "%s\n", line);
     return -1;
 }
 
@@ -50,15 +51,15 @@ int reader_nomem(struct reader *r)
 
 void reader_warn(struct reader *r, const char *fmt, ...)
 {
+    char line[1000];
     va_list ap;
 
     if (!r->o->report)
         return;
-    fprintf(r->o->report, "%.300s: ", r->path);
     va_start(ap, fmt);
-    vfprintf(r->o->report, fmt, ap);
+    vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
-    fputc('\n', r->o->report);
+    print_plain(r->o->report, "%.300s: %s\n", r->path, line);
 }
 
 bool reader_full(struct reader *r)

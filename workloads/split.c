@@ -1,9 +1,9 @@
 /* split.c - walks JSON text without holding it: the header, then one request's text at a time.
  *
  * One object with "requests", or a header line and one request a line, or lines without a header
- * (Mooncake, texts), or a list without one (ShareGPT): all end in the same row parsers. The walk only tracks strings and depth; whether the
- * text is valid is jansson's word, since every byte outside the list of requests ends up in one of
- * its inputs. Stays true: nothing larger than one request (64 MiB) or the header (1 MiB) is held.
+ * (Mooncake, texts), or a list without one (ShareGPT): all end in the same row parsers. The walk only tracks strings
+ * and depth; whether the text is valid is jansson's word, since every byte outside the list of requests ends up in one
+ * of its inputs. Stays true: nothing larger than one request (64 MiB) or the header (1 MiB) is held.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -10,6 +10,7 @@ static const struct knob knobs[] = {
 };
 
 const struct exec_ops exec_graph = {
-    .name = "graph", .about = "replays decode steps as recorded graphs at padded sizes (TensorRT-LLM, vLLM: CUDA graphs)",
+    .name = "graph",
+    .about = "replays decode steps as recorded graphs at padded sizes (TensorRT-LLM, vLLM: CUDA graphs)",
     .knobs = knobs, .graph = true,
 };

@@ -14,8 +14,6 @@ struct state {
     struct queues q;
     struct share_rule share;
     uint32_t watermark;
-    enum yield yield;
-    enum victim victim;
 };
 
 static const struct knob knobs[] = {
@@ -34,13 +32,9 @@ static int open(struct sched *s, struct arena *a, struct err *e)
     struct state *y = s->self;
     const struct params *k = &s->env.params;
 
-    (void)a;
-    (void)e;
-    y->yield = (enum yield)params_int(k, "preempt");
-    y->victim = (enum victim)params_int(k, "victim");
+    if (queues_open(s, a, e))
+        return -1;
     y->watermark = (uint32_t)params_int(k, "watermark");
-    s->max_tok = (uint32_t)params_int(k, "budget");
-    s->max_seq = min_u32((uint32_t)params_int(k, "batch"), s->max_tok);
     y->share = (struct share_rule){ (enum share)params_int(k, "share"), 1,
                                     (uint32_t)params_int(k, "cap") };
     if (y->share.how == SHARE_EQUAL)
@@ -78,8 +72,7 @@ static void plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p
     enum why why;
 
     (void)now_ns;
-    plan_decodes(p, kv, &y->q.running, &y->q.waiting, y->yield, y->victim);
-    queues_count(s);
+    queues_decode(s, kv, p);
     why = admit(s, kv, p);
     share_prompts(&y->share, p, &y->q.running);
     plan_why(p, why, y->q.waiting.n);

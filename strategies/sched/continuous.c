@@ -10,8 +10,6 @@
 struct state {
     struct queues q;
     uint32_t watermark;
-    enum yield yield;
-    enum victim victim;
 };
 
 static const struct knob knobs[] = {
@@ -26,14 +24,8 @@ static int open(struct sched *s, struct arena *a, struct err *e)
 {
     struct state *y = s->self;
 
-    (void)a;
-    (void)e;
-    y->yield = (enum yield)params_int(&s->env.params, "preempt");
-    y->victim = (enum victim)params_int(&s->env.params, "victim");
     y->watermark = (uint32_t)params_int(&s->env.params, "watermark");
-    s->max_seq = (uint32_t)params_int(&s->env.params, "batch");
-    s->max_tok = max_u32((uint32_t)params_int(&s->env.params, "budget"), s->max_seq);
-    return 0;
+    return queues_open_apart(s, a, e);
 }
 
 /* Prompts that an earlier step cut go on; then new ones are admitted. Returns why the others wait. */
@@ -66,8 +58,7 @@ static void plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p
 
     (void)now_ns;
     if (!p->n) {
-        plan_decodes(p, kv, &y->q.running, &y->q.waiting, y->yield, y->victim);
-        queues_count(s);
+        queues_decode(s, kv, p);
         if (p->n_preempt)
             why = WHY_NO_KV;
     }

@@ -7,12 +7,6 @@
  * What must stay true: no decode waits for a prompt; a step that preempts admits nobody. */
 #include "strategies/queues.h"
 
-struct state {
-    struct queues q;
-    enum yield yield;
-    enum victim victim;
-};
-
 static const struct knob knobs[] = {
     { "batch", NULL, 32, 1, 65536, "sequences per step at most" },
     { "budget", NULL, 2048, 1, 1 << 20, "tokens per step at most, decodes included" },
@@ -20,27 +14,14 @@ static const struct knob knobs[] = {
     { 0 },
 };
 
-static int open(struct sched *s, struct arena *a, struct err *e)
-{
-    struct state *y = s->self;
-
-    (void)a;
-    (void)e;
-    y->yield = (enum yield)params_int(&s->env.params, "preempt");
-    y->victim = (enum victim)params_int(&s->env.params, "victim");
-    s->max_tok = (uint32_t)params_int(&s->env.params, "budget");
-    s->max_seq = min_u32((uint32_t)params_int(&s->env.params, "batch"), s->max_tok);
-    return 0;
-}
-
 static enum why admit(struct sched *s, struct kv *kv, struct plan *p)
 {
-    struct state *y = s->self;
+    struct queues *q = s->self;
 
-    while (y->q.waiting.n) {
-        struct request *r = y->q.waiting.head;
+    while (q->waiting.n) {
+        struct request *r = q->waiting.head;
 
-        if (y->q.running.n == p->max_seq)
+        if (q->running.n == p->max_seq)
             return WHY_SEQ_CAP;
         if (!plan_room(p) || (p->n && kv_todo(kv, r) > plan_room(p)))
             return WHY_BUDGET;
@@ -54,23 +35,22 @@ static enum why admit(struct sched *s, struct kv *kv, struct plan *p)
 
 static void plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p)
 {
-    struct state *y = s->self;
+    struct queues *q = s->self;
     enum why why = WHY_NO_KV;
 
     (void)now_ns;
-    plan_decodes(p, kv, &y->q.running, &y->q.waiting, y->yield, y->victim);
-    queues_count(s);
-    for (struct request *r = y->q.running.head; r && plan_room(p); r = r->next)
+    queues_decode(s, kv, p);
+    for (struct request *r = q->running.head; r && plan_room(p); r = r->next)
         if (req_todo(r) > 1)
             plan_add(p, r, min_u32(req_todo(r), plan_room(p)));
     if (!p->n_preempt)
         why = admit(s, kv, p);
-    plan_why(p, why, y->q.waiting.n);
+    plan_why(p, why, q->waiting.n);
 }
 
 const struct sched_ops sched_decodes_first = {
     .name = "decodes_first",
     .about = "every decode in every step, whole prompts fill the rest (Orca's iteration-level order)",
-    .knobs = knobs, .state_bytes = sizeof(struct state),
-    .open = open, .arrive = queues_arrive, .plan = plan, .finish = queues_finish,
+    .knobs = knobs, .state_bytes = sizeof(struct queues),
+    .open = queues_open, .arrive = queues_arrive, .plan = plan, .finish = queues_finish,
 };

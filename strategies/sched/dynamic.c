@@ -10,8 +10,6 @@
 struct state {
     struct queues q;
     uint64_t wait_ns;
-    enum yield yield;
-    enum victim victim;
 };
 
 static const struct knob knobs[] = {
@@ -26,14 +24,8 @@ static int open(struct sched *s, struct arena *a, struct err *e)
 {
     struct state *y = s->self;
 
-    (void)a;
-    (void)e;
     y->wait_ns = (uint64_t)params_int(&s->env.params, "wait_ms") * 1000000u;
-    y->yield = (enum yield)params_int(&s->env.params, "preempt");
-    y->victim = (enum victim)params_int(&s->env.params, "victim");
-    s->max_seq = (uint32_t)params_int(&s->env.params, "batch");
-    s->max_tok = max_u32((uint32_t)params_int(&s->env.params, "budget"), s->max_seq);
-    return 0;
+    return queues_open_apart(s, a, e);
 }
 
 /* True when a batch may start; else the plan says when to ask again. */
@@ -50,31 +42,16 @@ static bool is_due(struct state *y, uint64_t now_ns, struct plan *p)
     return false;
 }
 
-static enum why form_batch(struct sched *s, struct kv *kv, struct plan *p)
-{
-    struct state *y = s->self;
-
-    while (y->q.waiting.n && y->q.running.n < p->max_seq) {
-        struct request *r = y->q.waiting.head;
-
-        if (kv_admit(kv, r, req_known(r)))
-            return WHY_NO_KV;
-        queues_admit(s, r);
-    }
-    return WHY_SEQ_CAP;
-}
-
 static void plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p)
 {
     struct state *y = s->self;
     enum why why = WHY_CLOSED;
 
     if (!y->q.running.n && is_due(y, now_ns, p))
-        why = form_batch(s, kv, p);
+        why = queues_form_batch(s, kv, p);
     plan_prompts_in_order(p, &y->q.running);
     if (!p->n)
-        plan_decodes(p, kv, &y->q.running, &y->q.waiting, y->yield, y->victim);
-    queues_count(s);
+        queues_decode(s, kv, p);
     plan_why(p, p->n_preempt ? WHY_CLOSED : why, y->q.waiting.n);
 }
 

@@ -40,8 +40,7 @@ static int open(struct sched *s, struct arena *a, struct err *e)
     y->output = (uint64_t)params_int(&s->env.params, "output");
     y->yield = (enum yield)params_int(&s->env.params, "preempt");
     y->victim = (enum victim)params_int(&s->env.params, "victim");
-    s->max_tok = (uint32_t)params_int(&s->env.params, "budget");
-    s->max_seq = min_u32((uint32_t)params_int(&s->env.params, "batch"), s->max_tok);
+    limits_together(s);
     y->cap = max_u32(min_u32(s->env.max_waiting, MAX_TENANT), 1);
     y->tenant = ARENA_NEW(a, struct tenant, y->cap);
     return y->tenant ? 0 : err_set(e, EXIT_RUN_FAILED, "fair: out of memory for tenants");

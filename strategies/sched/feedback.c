@@ -46,8 +46,7 @@ static int open(struct sched *s, struct arena *a, struct err *e)
     y->prompt = (uint32_t)params_int(k, "prompt");
     y->age_ns = (uint64_t)params_int(k, "age_ms") * 1000000;
     y->yield = (enum yield)params_int(k, "preempt");
-    s->max_tok = (uint32_t)params_int(k, "budget");
-    s->max_seq = min_u32((uint32_t)params_int(k, "batch"), s->max_tok);
+    limits_together(s);
     return 0;
 }
 

@@ -39,8 +39,7 @@ static int open(struct sched *s, struct arena *a, struct err *e)
     y->threshold = (uint32_t)params_int(&s->env.params, "long");
     y->watermark = (uint32_t)params_int(&s->env.params, "watermark");
     y->gate = (enum gate)params_int(&s->env.params, "gate");
-    s->max_tok = (uint32_t)params_int(&s->env.params, "budget");
-    s->max_seq = min_u32((uint32_t)params_int(&s->env.params, "batch"), s->max_tok);
+    limits_together(s);
     return 0;
 }
 

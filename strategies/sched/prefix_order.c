@@ -18,8 +18,6 @@ struct state {
     struct queues q;
     uint32_t most, shared;
     uint64_t *begun;                   /* [most] beginnings of those looked at in this step */
-    enum yield yield;
-    enum victim victim;
 };
 
 static const struct knob knobs[] = {
@@ -37,10 +35,8 @@ static int open(struct sched *s, struct arena *a, struct err *e)
 
     y->most = (uint32_t)params_int(&s->env.params, "most");
     y->shared = (uint32_t)params_int(&s->env.params, "shared");
-    y->yield = (enum yield)params_int(&s->env.params, "preempt");
-    y->victim = (enum victim)params_int(&s->env.params, "victim");
-    s->max_tok = (uint32_t)params_int(&s->env.params, "budget");
-    s->max_seq = min_u32((uint32_t)params_int(&s->env.params, "batch"), s->max_tok);
+    if (queues_open(s, a, e))
+        return -1;
     y->begun = ARENA_NEW(a, uint64_t, min_u32(y->most, s->env.max_waiting));
     return y->begun || !y->most ? 0 : err_set(e, EXIT_RUN_FAILED, "prefix_order: out of memory");
 }
@@ -131,8 +127,7 @@ static void plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p
     enum why why = WHY_NO_KV;
 
     (void)now_ns;
-    plan_decodes(p, kv, &y->q.running, &y->q.waiting, y->yield, y->victim);
-    queues_count(s);
+    queues_decode(s, kv, p);
     share_prompts(&rule, p, &y->q.running);
     if (!p->n_preempt)
         why = admit(s, kv, p);

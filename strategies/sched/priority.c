@@ -6,7 +6,7 @@
  * request displace strictly less urgent ones; off is vLLM. Steps are those of chunked.c.
  * What must stay true: a request yields for order only to a strictly more urgent one; nobody yields when
  * that would not make the other fit. Low priorities starve while higher ones keep coming. */
-#include "strategies/queues.h"
+#include "strategies/ordered.h"
 
 static const struct knob knobs[] = {
     { "batch", NULL, 32, 1, 65536, "sequences per step at most" },

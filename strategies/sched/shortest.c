@@ -9,7 +9,7 @@
  * so two never push each other out in turn. Long requests starve under overload: that is the price. */
 #include <math.h>
 
-#include "strategies/queues.h"
+#include "strategies/ordered.h"
 
 struct state {
     struct ordered o;

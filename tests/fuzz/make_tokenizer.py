@@ -46,6 +46,9 @@ SEEDS = {
     'json-split': b'\1' + spec(SPLIT, TEMPLATE, {'type': 'NFC'}), 'json-digits': b'\1' + spec(DIGITS, None, None, [['a', 'b']]),
     'gguf': b'\2' + gguf(), 'chat': b'\3' + CHATML.encode(),
 }
+for kind in ('qwen2.5', 'qwen3', 'llama3.1'):
+    with open(os.path.join(HERE, '..', '..', '..', 'fixtures', 'chat', kind + '.jinja'), 'rb') as f:
+        SEEDS['chat-' + kind] = b'\3' + f.read()
 for name, data in SEEDS.items():
     with open(os.path.join(HERE, name), 'wb') as f:
         f.write(data)

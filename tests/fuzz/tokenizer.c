@@ -143,6 +143,15 @@ static void fuzz_gguf(const char *text, size_t n)
     gguf_close(&g);
 }
 
+static void fuzz_template(const char *text, size_t n)
+{
+    struct token_text system;
+    enum chat_form form = chat_recognise(text, n, &system);
+
+    HOLDS(form >= CHAT_UNKNOWN && form < CHAT_N);
+    HOLDS(!system.p || (form != CHAT_UNKNOWN && system.p > text && system.n <= (size_t)(text + n - system.p)));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *text = (const char *)data + 1;
@@ -153,7 +162,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     case 0: fuzz_text(text, size - 1); break;
     case 1: fuzz_json(text, size - 1); break;
     case 2: fuzz_gguf(text, size - 1); break;
-    default: HOLDS(chat_recognise(text, size - 1) < CHAT_N);
+    default: fuzz_template(text, size - 1);
     }
     return 0;
 }

@@ -1,0 +1,122 @@
+/* report_files.c - what a report leaves behind, for people (two lines) and for machines (a list, and the table as
+ * rows). */
+#include "harness/report.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "results/db.h"
+
+json_t *report_text(const char *text)
+{
+    json_t *v = json_string(text);
+    char safe[600];
+
+    if (v)
+        return v;
+    label_safe(text, safe, sizeof safe);
+    return json_string(safe);
+}
+
+static void add(json_t *files, const char *path, const char *what, const struct figure *f)
+{
+    json_t *o = json_object(), *at = json_string(path);
+    char shows[600];
+
+    if (f)
+        snprintf(shows, sizeof shows, "%s%s%s%s", what, f->title, *what ? "" : ". ", *what ? "" : f->about);
+    json_object_set_new(o, "path", at ? at : json_null());
+    json_object_set_new(o, "shows", report_text(f ? shows : what));
+    json_array_append_new(files, o);
+}
+
+void report_list_figures(json_t *files, const struct figures *figures, const char *formats)
+{
+    static const struct { const char *end, *what; } kinds[] = {
+        { "svg", "" }, { "png", "" }, { "tsv", "the data of: " }, { "gp", "draws again, by gnuplot: " },
+    };
+    char path[700];
+
+    for (int i = 0; i < figures->n; i++)
+        for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+            const struct figure *f = &figures->figure[i];
+            bool asked = k > 1 || (f->drawn && (!formats || strstr(formats, kinds[k].end)));
+
+            snprintf(path, sizeof path, "%s/%s.%s", f->dir, f->name, kinds[k].end);
+            if (asked && !access(path, F_OK))
+                add(files, path, kinds[k].what, f);
+        }
+}
+
+static json_t *value(sqlite3_stmt *q, int i)
+{
+    switch (sqlite3_column_type(q, i)) {
+    case SQLITE_INTEGER: return json_integer(sqlite3_column_int64(q, i));
+    case SQLITE_FLOAT: return json_real(sqlite3_column_double(q, i));     /* NULL when not finite */
+    case SQLITE_NULL: return json_null();
+    default: return report_text(column_str(q, i));
+    }
+}
+
+json_t *report_rows(struct selection *s, struct err *e)
+{
+    sqlite3_stmt *q = db_prepare(s->db, s->path, "SELECT g.trace, g.model, g.backend, g.clock, g.rate_scale, "
+                                 "g.slo_json, x.* FROM x_rows x JOIN x_groups g ON g.rowid = x.group_id "
+                                 "ORDER BY x.rowid", e);
+    json_t *rows = q ? json_array() : NULL;
+    int step = SQLITE_DONE;
+
+    while (rows && (step = sqlite3_step(q)) == SQLITE_ROW) {
+        json_t *o = json_object();
+
+        for (int i = 0; i < sqlite3_column_count(q); i++) {
+            json_t *v = value(q, i);
+
+            json_object_set_new(o, sqlite3_column_name(q, i), v ? v : json_null());
+        }
+        json_array_append_new(rows, o);
+    }
+    if (rows && step != SQLITE_DONE) {
+        db_fail(s->db, s->path, "reading the table", e);
+        json_decref(rows);
+        rows = NULL;
+    }
+    sqlite3_finalize(q);
+    return rows;
+}
+
+int report_print(json_t *v, const char *what, struct err *e)
+{
+    if (!v)
+        return err_set(e, EXIT_USAGE, "%s: the path is not UTF-8 and cannot stand in JSON", what);
+    json_dumpf(v, stdout, JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(v);
+    return 0;
+}
+
+int report_page(struct selection *s, const char *formats, const char *out, FILE *say, json_t *files, struct err *e)
+{
+    const struct figure_options o = {.formats = formats};
+    struct figures *figures = calloc(1, sizeof *figures);
+    char path[600];
+    int bad;
+
+    if (!figures)
+        return err_set(e, EXIT_RUN_FAILED, "out of memory");
+    bad = figures_folder(s, NULL, path, 500, e) || figures_of(s, &o, figures, e);
+    strcat(path, "/report.html");
+    if (!bad)
+        bad = report_write(s, figures, out ? out : path, e);
+    if (!bad && say && figures->n)
+        fprintf(say, "figures: %s\n", figures->figure[0].dir);
+    if (!bad && say)
+        fprintf(say, "report: %s\n", out ? out : path);
+    if (!bad && files) {
+        report_list_figures(files, figures, formats);
+        add(files, out ? out : path, "the page: verdict, table, figures, every run, what it was run with", NULL);
+    }
+    free(figures);
+    return bad ? -1 : 0;
+}

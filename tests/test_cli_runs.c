@@ -1,0 +1,179 @@
+/* test_cli_runs.c - what a run of the real binary leaves behind: rows that check, JSON that is JSON, and a database
+ * that is of use after it was killed or interrupted. */
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "tests/program.h"
+#include "tests/test.h"
+
+/* A run that lasts as long as its trace does: minutes, if nobody stops it. */
+#define LONG "run --device ref --model tiny --trace chat.json --strategy continuous+paged+f16 " \
+             "--pace wall --repeats 1 --no-figures --db @t.db"
+/* Many short runs. */
+#define MANY "run --device ref --model tiny --trace chat.json --strategy continuous+paged+f16 " \
+             "--pace skip --limit 2 --repeats 500 --no-figures --db @t.db"
+
+static void a_sim_run_is_recorded_and_checks(void)
+{
+    const char *db = program_db();
+
+    program_run(SIM);
+    program_note(SIM);
+    CU_ASSERT_EQUAL_FATAL(said()->rc, 0);
+    CU_ASSERT(said()->out[0] != 0);
+    CU_ASSERT_PTR_NULL(strchr(said()->out, '\033'));          /* no colours into a file */
+    CU_ASSERT_EQUAL(db_runs(db, "done"), 1);
+    CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) FROM requests"), 40);
+    CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) FROM runs WHERE clock <> 'virtual'"), 0);
+    CU_ASSERT_EQUAL(program_run("db check --db @t.db"), 0);
+    program_note("db check");
+}
+
+/* Whatever was logged: nothing is missing, and the histogram of gaps does not need the times it was made from. */
+static void every_log_level_checks(void)
+{
+    static const char *const levels[] = { "summary", "request", "gaps", "step", "token" };
+    const char *db = program_db();
+
+    for (int i = 0; i < 5; i++) {
+        char line[300];
+
+        snprintf(line, sizeof line, "%s --log %s", SIM, levels[i]);
+        remove(db);
+        CU_ASSERT_EQUAL(program_run(line), 0);
+        program_note(line);
+        CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) > 0 FROM requests"), i >= 1);
+        CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) > 0 FROM itl_hist"), i >= 2);
+        CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) > 0 FROM steps"), i >= 3);
+        CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) > 0 FROM token_times"), i >= 4);
+        CU_ASSERT_EQUAL(program_run("db check --db @t.db"), 0);
+        program_note("db check");
+    }
+}
+
+/* A name that would recolour the terminal, in one byte and as C1's CSI: it is shown, and not obeyed. */
+static void names_do_not_reach_the_terminal(void)
+{
+    static const char text[] =
+        "{\"schema\":\"serving-trace/1\",\"name\":\"a\\u001b[31mb\\u009b31mc\",\"count\":1,\"licence\":\"\\u001b]0;x\\u0007\","
+        "\"requests\":[\n{\"id\":\"0\",\"arrival_s\":0,\"prompt_tokens\":40,\"output_tokens\":12}]}\n";
+    static const char *const lines[] = {
+        "run --device sim --trace @esc.json --strategy continuous+paged+f16 --repeats 1 --no-figures --db @t.db",
+        "trace info @esc.json", "db check --db @t.db", "trace info @esc\033[31m.json" };
+    char path[2000];
+    FILE *f;
+
+    snprintf(path, sizeof path, "%.900s/esc.json", test_dir());
+    CU_ASSERT_PTR_NOT_NULL_FATAL(f = fopen(path, "w"));
+    fputs(text, f);
+    fclose(f);
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        CU_ASSERT_EQUAL(program_run(lines[i]) == 0, i < 3);
+        program_note(lines[i]);
+        CU_ASSERT_PTR_NULL(strchr(said()->out, '\033'));
+        CU_ASSERT_PTR_NULL(strchr(said()->err, '\033'));
+        CU_ASSERT_PTR_NULL(strstr(said()->out, "\xc2\x9b"));
+        CU_ASSERT_PTR_NULL(strstr(said()->err, "\xc2\x9b"));
+    }
+}
+
+static void equal_sim_runs_have_equal_rows(void)
+{
+    const char *db = program_db();
+
+    for (int i = 0; i < 2; i++)
+        CU_ASSERT_EQUAL(program_run(SIM " --seed 7"), 0);
+    program_note(SIM);
+    CU_ASSERT_EQUAL(db_runs(db, "done"), 2);
+    CU_ASSERT_EQUAL(db_number(db, "SELECT count(DISTINCT rows_hash) FROM runs"), 1);
+}
+
+static void json_is_json(void)
+{
+    json_error_t e;
+    json_t *v;
+
+    CU_ASSERT_EQUAL(program_run("run --device sim --trace chat.json --strategy static+contiguous+f16 --limit 20 "
+                        "--no-figures --json --db @quo\"te.db"), 0);
+    v = json_loads(said()->out, JSON_REJECT_DUPLICATES, &e);
+    program_note("run --json");
+    CU_ASSERT_PTR_NOT_NULL(v);
+    json_decref(v);
+    CU_ASSERT_EQUAL(program_run("list --json"), 0);
+    v = json_loads(said()->out, JSON_REJECT_DUPLICATES, &e);
+    program_note("list --json");
+    CU_ASSERT_PTR_NOT_NULL(v);
+    json_decref(v);
+}
+
+static void a_killed_run_never_counts(void)
+{
+    const char *db = program_db();
+    pid_t pid = program_start(LONG, (struct limits){ 0 });
+    bool open = db_wait(pid, db, "running");
+
+    kill(pid, SIGKILL);
+    program_finish(pid);
+    program_note(LONG);
+    CU_ASSERT_FATAL(open);
+    CU_ASSERT_EQUAL(said()->rc, 1000 + SIGKILL);
+    CU_ASSERT_EQUAL(db_runs(db, "done"), 0);
+    CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) FROM runs"), 1);
+    program_run(SIM);                                               /* the database is still of use */
+    program_note(SIM);
+    CU_ASSERT_EQUAL(said()->rc, 0);
+    CU_ASSERT_EQUAL(db_runs(db, "done"), 1);
+}
+
+static void an_interrupted_run_is_aborted(void)
+{
+    const char *db = program_db();
+    pid_t pid = program_start(LONG, (struct limits){ 0 });
+    bool open = db_wait(pid, db, "running");
+
+    kill(pid, SIGINT);
+    program_finish(pid);
+    program_note(LONG);
+    CU_ASSERT_FATAL(open);
+    CU_ASSERT_EQUAL(said()->rc, EXIT_INTERRUPTED);
+    CU_ASSERT_EQUAL(db_runs(db, "running"), 0);
+    CU_ASSERT_EQUAL(db_runs(db, "done"), 0);
+    CU_ASSERT_EQUAL(db_runs(db, "aborted"), 1);
+    CU_ASSERT_EQUAL(program_run("db check --db @t.db"), 0);
+    program_note("db check");
+}
+
+static void interrupting_keeps_finished_runs(void)
+{
+    const char *db = program_db();
+    pid_t pid = program_start(MANY, (struct limits){ 0 });
+    bool any = db_wait(pid, db, "done");
+
+    kill(pid, SIGINT);
+    program_finish(pid);
+    program_note(MANY);
+    CU_ASSERT_FATAL(any);
+    CU_ASSERT_EQUAL(said()->rc, EXIT_INTERRUPTED);
+    CU_ASSERT(db_runs(db, "done") >= 1);
+    CU_ASSERT_EQUAL(db_runs(db, "running"), 0);
+    CU_ASSERT(db_runs(db, "aborted") <= 1);
+    CU_ASSERT_EQUAL(program_run("db check --db @t.db"), 0);
+    program_note("db check");
+}
+
+static const struct test tests[] = {
+    { "a_sim_run_is_recorded_and_checks", a_sim_run_is_recorded_and_checks },
+    { "every_log_level_checks", every_log_level_checks },
+    { "names_do_not_reach_the_terminal", names_do_not_reach_the_terminal },
+    { "equal_sim_runs_have_equal_rows", equal_sim_runs_have_equal_rows },
+    { "json_is_json", json_is_json },
+    { "a_killed_run_never_counts", a_killed_run_never_counts },
+    { "an_interrupted_run_is_aborted", an_interrupted_run_is_aborted },
+    { "interrupting_keeps_finished_runs", interrupting_keeps_finished_runs },
+    { NULL, NULL },
+};
+const struct suite suite_cli_runs = { "cli_runs", tests, 240 };
