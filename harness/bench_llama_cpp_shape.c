@@ -2,6 +2,7 @@
  * ours can be laid side by side: pp512 is one prompt of 512 tokens in one step, tg128 are 128 tokens one by one from an
  * empty cache, each as mean and sample deviation over repeats after a warm-up. B n: the same for n sequences; prompts
  * are still run in steps of 512 tokens (llama.cpp's default micro-batch), decode steps hold one token of each sequence.
+ * @ d n: after n tokens that were run before and not timed (llama-bench's -d).
  *
  * llama-bench samples nothing; our steps end with the greedy choice, so they do a little more. Sizes are of the weights
  * as they lie on the device. Nothing is compared here: run llama-bench on the same machine for its column. */
@@ -25,24 +26,25 @@ extern const struct device_ops device_cpu;
 enum { N_PROMPT = 512, N_GEN = 128, PRECISIONS_MAX = 8, BATCHES_MAX = 8, REPEATS_MAX = 64 };
 
 static const char help[] =
-    "usage: servelab bench llama.cpp-shape [--model M] [--precision A,B] [--batch 1,4,16] [--repeats N]\n"
-    "                                      [--device D] [--threads N] [--isa I] [--json]\n\n"
+    "usage: servelab bench llama.cpp-shape [--model M] [--precision A,B] [--batch 1,4,16] [--depth N]\n"
+    "                                      [--repeats N] [--device D] [--threads N] [--isa I] [--json]\n\n"
     "Prefill of 512 tokens (pp512) and decoding of 128 (tg128) in tokens/s, mean and deviation over repeats, as the\n"
     "table that llama-bench prints, so that both can be run on one machine and laid side by side.\n"
     "  --model M        as 'run' takes it (default smollm2-135m: the real one where it was fetched, else its shape)\n"
     "  --precision L    up to 8 (default f16,int4)\n"
     "  --batch L        sequences at once, up to 32 each (default 1,4,16)\n"
+    "  --depth N        tokens that each sequence holds before, as llama-bench's -d (default 0)\n"
     "  --repeats N      of each test, after one that does not count (default 5)\n"
     "  --device D       cpu (default), cuda\n\n"
     "example: servelab bench llama.cpp-shape --precision f16,int8,int4 --repeats 3\n";
 static const struct option options[] = {
-    { "model", 1, NULL, 'm' }, { "precision", 1, NULL, 'p' }, { "batch", 1, NULL, 'b' }, { "repeats", 1, NULL, 'r' },
+    { "model", 1, NULL, 'm' }, { "precision", 1, NULL, 'p' }, { "batch", 1, NULL, 'b' }, { "depth", 1, NULL, 'n' }, { "repeats", 1, NULL, 'r' },
     { "device", 1, NULL, 'd' }, { "threads", 1, NULL, 't' }, { "isa", 1, NULL, 'i' }, { "json", 0, NULL, 'j' }, { 0 }
 };
 
 struct bench_run {
     const char *model, *precision, *batches, *device;
-    int64_t repeats, threads;
+    int64_t repeats, threads, depth;
     bool json, any;
     uint32_t batch[BATCHES_MAX], n_batch;
     struct strategy st[PRECISIONS_MAX];
@@ -80,10 +82,20 @@ static int lists(struct bench_run *b)
 
 /* ---- one test ---- */
 
-static int once(struct model *m, struct kv_pool *kv, uint32_t n_seq, bool prompt, struct err *e)
+/* What sequences hold before the test. */
+static int fill(struct model *m, struct kv_pool *kv, uint32_t n_seq, uint32_t depth, struct err *e)
+{
+    for (uint32_t i = 0; i < n_seq; i++)
+        for (uint32_t d = 0; d < depth; d += N_PROMPT)
+            if (pass_step(m, kv, &(struct pass){ i, 1, d, min_u32(N_PROMPT, depth - d) }, e))
+                return -1;
+    return 0;
+}
+
+static int once(struct model *m, struct kv_pool *kv, uint32_t n_seq, uint32_t depth, bool prompt, struct err *e)
 {
     for (uint32_t i = 0; i < (prompt ? n_seq : N_GEN); i++) {
-        struct pass p = prompt ? (struct pass){ i, 1, 0, N_PROMPT } : (struct pass){ 0, n_seq, i, 1 };
+        struct pass p = prompt ? (struct pass){ i, 1, depth, N_PROMPT } : (struct pass){ 0, n_seq, depth + i, 1 };
 
         if (pass_step(m, kv, &p, e))
             return -1;
@@ -97,10 +109,12 @@ static int measured(struct bench_run *b, struct model *m, struct kv_pool *kv, ui
     double rate[REPEATS_MAX], sq = 0;
 
     *mean = 0;
+    if (fill(m, kv, n_seq, (uint32_t)b->depth, b->e))
+        return -1;
     for (int64_t r = -1; r < b->repeats; r++) {
         uint64_t t0 = dev_now(&b->dev);
 
-        if (once(m, kv, n_seq, prompt, b->e))
+        if (once(m, kv, n_seq, (uint32_t)b->depth, prompt, b->e))
             return -1;
         if (r >= 0) {
             rate[r] = n_seq * (prompt ? N_PROMPT : N_GEN) / ((double)(dev_now(&b->dev) - t0) * 1e-9);
@@ -137,7 +151,7 @@ static void print_head(const struct bench_run *b)
         putchar('[');
         return;
     }
-    printf("%s; %s; tg from an empty cache; mean and deviation of %lld\n\n", b->dev.label, b->files.source.about,
+    printf("%s; %s; mean and deviation of %lld\n\n", b->dev.label, b->files.source.about,
            (long long)b->repeats);
     printf("| %-30s | %10s | %10s | %-10s | %7s | %15s | %20s |\n", "model", "size", "params", "backend", "threads",
            "test", "t/s");
@@ -165,11 +179,11 @@ static void print_table_row(const struct bench_run *b, const char *prec, uint64_
 static void print_json_row(const struct bench_run *b, const char *prec, const struct model *m, uint32_t n_seq,
                            bool prompt, double mean, double deviation)
 {
-    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:s, s:i, s:i, s:i, s:i, s:b, s:i, s:f, s:f}",
+    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:s, s:i, s:i, s:i, s:I, s:i, s:b, s:i, s:f, s:f}",
                           "model", b->files.shape.name, "precision", prec, "model_size", (json_int_t)m->weight_bytes,
                           "model_n_params", (json_int_t)parameters(&b->files.shape), "backend", b->dev.ops->name,
                           "n_threads", threads_of(b), "n_prompt", prompt ? N_PROMPT : 0, "n_gen", prompt ? 0 : N_GEN,
-                          "n_seq", (int)n_seq, "synthetic", (int)m->is_synthetic, "repeats", (int)b->repeats,
+                          "n_depth", (json_int_t)b->depth, "n_seq", (int)n_seq, "synthetic", (int)m->is_synthetic, "repeats", (int)b->repeats,
                           "avg_ts", mean, "stddev_ts", deviation);
 
     fputs(b->any ? ",\n " : "", stdout);
@@ -181,11 +195,14 @@ static void print_json_row(const struct bench_run *b, const char *prec, const st
 static void print_row(struct bench_run *b, const struct model *m, const struct strategy *st, uint32_t n_seq,
                       bool prompt, double mean, double deviation)
 {
-    char prec[64], test[32];
+    char prec[64], test[48];
+    int at;
 
     params_name(&st->prec_params, st->prec->name, prec, sizeof prec);
-    snprintf(test, sizeof test, n_seq > 1 ? "%s%d B%u" : "%s%d", prompt ? "pp" : "tg", prompt ? N_PROMPT : N_GEN,
-             n_seq);
+    at = snprintf(test, sizeof test, n_seq > 1 ? "%s%d B%u" : "%s%d", prompt ? "pp" : "tg", prompt ? N_PROMPT : N_GEN,
+                  n_seq);
+    if (b->depth)
+        snprintf(test + at, sizeof test - (size_t)at, " @ d%lld", (long long)b->depth);
     if (b->json)
         print_json_row(b, prec, m, n_seq, prompt, mean, deviation);
     else
@@ -231,9 +248,9 @@ static int work(struct bench_run *b, const struct device_conf *conf)
         return err_set(b->e, EXIT_USAGE, "--device %s computes nothing: there is no speed to measure", ops->name);
     if (model_find(&b->files, b->model, 1, b->e))
         return -1;
-    if (b->files.shape.max_context < N_PROMPT)
-        return err_set(b->e, EXIT_USAGE, "--model %s: its context ends at %u tokens, %d are needed", b->model,
-                       b->files.shape.max_context, N_PROMPT);
+    if (b->files.shape.max_context < b->depth + N_PROMPT)
+        return err_set(b->e, EXIT_USAGE, "--model %s: its context ends at %u tokens, %lld are needed", b->model,
+                       b->files.shape.max_context, (long long)b->depth + N_PROMPT);
     if (dev_open(&b->dev, ops, conf, b->e) ||
         loaded_open_from(&b->models, &b->dev, &b->files.shape, &b->files.source))
         return -1;
@@ -255,6 +272,7 @@ static int take(struct bench_run *b, struct device_conf *conf, int opt)
     case 'i': conf->isa = optarg; return 0;
     case 'j': b->json = true; return 0;
     case 'r': return option_int("repeats", 1, REPEATS_MAX, &b->repeats, b->e);
+    case 'n': return option_int("depth", 0, PASS_LEN - N_PROMPT, &b->depth, b->e);
     case 't': return option_int("threads", 1, THREAD_MAX, &b->threads, b->e);
     default: return -1;
     }

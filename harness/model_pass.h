@@ -4,7 +4,7 @@
 
 #include "models/model.h"
 
-enum { PASS_TOK = 512, PASS_SEQ = 32, PASS_LEN = 768, PASS_BLOCK = 16 };       /* at most, and tokens of a block */
+enum { PASS_TOK = 512, PASS_SEQ = 32, PASS_LEN = 1024, PASS_BLOCK = 16 };       /* at most, and tokens of a block */
 
 /* n tokens more for each of n_seq sequences, from sequence `first` on, that hold depth; n_seq * n <= PASS_TOK,
  * first + n_seq <= PASS_SEQ, depth + n <= PASS_LEN. */

@@ -53,7 +53,7 @@ static void json(void)
     struct err e;
     json_t *list;
 
-    CU_ASSERT_EQUAL_FATAL(run("--model tiny --precision int8 --batch 2 --repeats 1 --json", out, sizeof out, &e), 0);
+    CU_ASSERT_EQUAL_FATAL(run("--model tiny --precision int8 --batch 2 --depth 130 --repeats 1 --json", out, sizeof out, &e), 0);
     list = json_loads(out, 0, NULL);
     CU_ASSERT_EQUAL_FATAL(json_array_size(list), 2);
     for (size_t i = 0; i < 2; i++) {
@@ -62,6 +62,7 @@ static void json(void)
         CU_ASSERT_EQUAL(json_integer_value(json_object_get(o, "n_prompt")), i ? 0 : 512);
         CU_ASSERT_EQUAL(json_integer_value(json_object_get(o, "n_gen")), i ? 128 : 0);
         CU_ASSERT_EQUAL(json_integer_value(json_object_get(o, "n_seq")), 2);
+        CU_ASSERT_EQUAL(json_integer_value(json_object_get(o, "n_depth")), 130);
         CU_ASSERT_EQUAL(json_integer_value(json_object_get(o, "model_n_params")), 229376 + 640);
         CU_ASSERT(json_real_value(json_object_get(o, "avg_ts")) > 0);
         CU_ASSERT(json_real_value(json_object_get(o, "stddev_ts")) == 0);      /* of one repeat */
@@ -75,6 +76,7 @@ static void refusals(void)
     static const struct { const char *line, *words; } wrong[] = {
         { "--model tiny --batch 0", "from 1 to 32" }, { "--model tiny --batch 33", "from 1 to 32" },
         { "--model tiny --batch 1,x", "from 1 to 32" }, { "--model tiny --repeats 0", "1 to 64" },
+        { "--model tiny --depth 513", "0 to 512" },
         { "--model tiny --device sim", "computes nothing" }, { "--model tiny --precision int5", "int5" },
         { "--model tiny more", "unexpected argument 'more'" }, { "--modle tiny", "--model" },
     };
