@@ -86,8 +86,8 @@ INLINE void tile_float(const struct ftile *t, const int mr, const int ns, const 
 
         UNROLL for (int s = 0; s < ns; s++)
             w[s] = load_elem(t->b[s], k * ldb, el);
-        if (FETCHES(mr) && el == EL_F16 && ldb == PANEL)
-            fetch_early((const uint16_t *)t->b[0] + k * PANEL);
+        if (FETCHES(mr) && (el == EL_F16 || el == EL_FP8) && ldb == PANEL)
+            fetch_early((const uint8_t *)t->b[0] + (size_t)k * PANEL * (el == EL_F16 ? 2 : 1));
         UNROLL for (int r = 0; r < mr; r++) {
             vf one = vf_set1(x[(size_t)r * ldx]);
 
