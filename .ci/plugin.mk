@@ -19,7 +19,7 @@ HIGHEST := $(lastword $(ARCH))
 CODE := $(foreach a,$(ARCH),-gencode arch=compute_$a,code=sm_$a) -gencode arch=compute_$(HIGHEST),code=compute_$(HIGHEST)
 
 CU := $(wildcard kernels/cuda/*.cu)
-C := base/err.c kernels/format.c
+C := base/err.c base/plain.c kernels/format.c
 OBJ := $(CU:%.cu=$(O)/%.o) $(C:%.c=$(O)/%.o)
 LIB_DIR := $(firstword $(wildcard $(patsubst %/bin/nvcc,%/lib64,$(NVCC)) $(patsubst %/bin/nvcc,%/lib,$(NVCC))))
 comma := ,

@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/plain.h"
+
 int err_set(struct err *e, int code, const char *fmt, ...)
 {
     va_list ap;
@@ -13,5 +15,6 @@ int err_set(struct err *e, int code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(e->text, sizeof e->text, fmt, ap);
     va_end(ap);
+    plain(e->text);                            /* it may quote a file, and goes to a terminal */
     return -1;
 }

@@ -66,14 +66,14 @@ static int refuse_unknown(const char *path, const struct json_field *fields, jso
     return 0;
 }
 
-int json_read_fields(const char *path, const struct json_field *fields, struct err *e)
+/* root: NULL when je says why; freed. */
+static int read_root(const char *path, json_t *root, const json_error_t *je, const struct json_field *fields,
+                     struct err *e)
 {
-    json_error_t je;
-    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &je);
     int rc = 0;
 
     if (!root)
-        return err_set(e, EXIT_USAGE, "%s: line %d: %s", path, je.line, je.text);
+        return err_set(e, EXIT_USAGE, "%s: line %d: %s", path, je->line, je->text);
     if (!json_is_object(root))
         rc = err_set(e, EXIT_USAGE, "%s: expected one JSON object", path);
     if (!rc)
@@ -88,4 +88,20 @@ int json_read_fields(const char *path, const struct json_field *fields, struct e
     }
     json_decref(root);
     return rc;
+}
+
+int json_read_fields(const char *path, const struct json_field *fields, struct err *e)
+{
+    json_error_t je;
+    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &je);
+
+    return read_root(path, root, &je, fields, e);
+}
+
+int json_text_fields(const char *path, const char *text, size_t n, const struct json_field *fields, struct err *e)
+{
+    json_error_t je;
+    json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &je);
+
+    return read_root(path, root, &je, fields, e);
 }

@@ -20,5 +20,7 @@ struct json_field {
 };
 /* Loads `path`, an object with exactly these fields. The first problem is one line in e. */
 int json_read_fields(const char *path, const struct json_field *fields, struct err *e);
+/* The same of text [n] that was read from `path` before. */
+int json_text_fields(const char *path, const char *text, size_t n, const struct json_field *fields, struct err *e);
 
 #endif

@@ -1,26 +1,6 @@
 #include "harness/escape.h"
 
-#include <stdbool.h>
-#include <stdint.h>
-
-/* Bytes of the UTF-8 letter at p, or 0 when it is none (overlong, surrogate, cut off, beyond
- * Unicode). */
-static int utf8_len(const unsigned char *p)
-{
-    int n = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 :
-            p[0] >= 0xf0 && p[0] <= 0xf4 ? 4 : 0;
-    uint32_t c = n < 2 ? p[0] : p[0] & (0xffu >> (n + 1));
-
-    for (int i = 1; i < n; i++) {
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-        c = c << 6 | (p[i] & 0x3f);
-    }
-    if ((n == 3 && (c < 0x800 || (c >= 0xd800 && c < 0xe000))) ||
-        (n == 4 && (c < 0x10000 || c > 0x10ffff)))
-        return 0;
-    return n;
-}
+#include "base/plain.h"
 
 void escape_html(FILE *out, const char *text)
 {

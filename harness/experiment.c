@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/home.h"
@@ -100,6 +101,18 @@ static int trace_file(struct job *j, const struct experiment_part *p, char *path
     return rc;
 }
 
+static bool log_level(const char *word, enum log_level *out)
+{
+    static const char *const words[] = { "summary", "request", "gaps", "step", "token" };
+
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcmp(word, words[i])) {
+            *out = (enum log_level)i;
+            return true;
+        }
+    return false;
+}
+
 static int fill(struct job *j, const struct experiment_part *p, struct sweep_conf *c)
 {
     bool exact = !strcmp(p->max_new, "exact");
@@ -118,7 +131,9 @@ static int fill(struct job *j, const struct experiment_part *p, struct sweep_con
     c->note = j->spec.question;
     c->db = j->db;
     c->command_line = "servelab experiment";
-    c->log = !strcmp(p->log, "step") ? LOG_STEP : !strcmp(p->log, "token") ? LOG_TOKEN : LOG_REQUEST;
+    if (!log_level(p->log, &c->log))
+        return err_set(j->e, EXIT_USAGE, "part %s: field 'log': '%s'; expected summary, request, gaps, step or token",
+                       p->name, p->log);
     c->quiet = true;
     c->progress = PROGRESS_NEVER;
     c->has_slo = p->slo_ttft > 0 || p->slo_tpot > 0;
@@ -198,6 +213,16 @@ static int make_tables(struct job *j, sqlite3 *db)
                              "WHERE r.status = 'done' ORDER BY r.run_id;", j->e);
 }
 
+static bool is_outside(const char *paper, double value)
+{
+    double low, high;
+    int end = 0;
+
+    if (sscanf(paper, "%lf to %lf%n", &low, &high, &end) == 2 && !paper[end])
+        return value < low || value > high;
+    return sscanf(paper, "up to %lf%n", &high, &end) == 1 && !paper[end] && value > high;
+}
+
 static void take_claim(struct experiment_result *r, sqlite3_stmt *q)
 {
     struct experiment_claim *c = &r->claim[r->n];
@@ -213,6 +238,7 @@ static void take_claim(struct experiment_result *r, sqlite3_stmt *q)
     snprintf(c->paper, sizeof c->paper, "%s", column_str(q, 4));
     snprintf(c->known, sizeof c->known, "%s", column_str(q, 5));
     c->held = c->has_value && c->value >= c->low && c->value <= c->high;
+    c->outside = c->has_value && is_outside(c->paper, c->value);
     r->n_known += !c->held && *c->known;
     r->n_missed += !c->held && !*c->known;
 }
@@ -271,16 +297,17 @@ static int look(struct job *j)
 
     if (!db)
         return -1;
-    rc = make_tables(j, db) || ask(j, db) || write_claims(j) ? -1 : 0;
     for (size_t i = 0; i < j->spec.n; i++) {
         const struct experiment_part *p = j->spec.part + i;
 
         mixed = mixed || (p->model && strcmp(p->model, j->spec.model)) ||
                 (p->profile && strcmp(p->profile, j->spec.profile));
     }
-    snprintf(caption, sizeof caption, "experiment %.40s%s; %.40s on sim %.40s%s (virtual clock, cost model, not measured); "
-             "synthetic weights", j->spec.name, j->c->is_small ? " (short form)" : "", j->spec.model, j->spec.profile,
-             mixed ? " and, in some parts, others" : "");
+    snprintf(j->r->how, sizeof j->r->how, "%.40s on sim %.40s%s (virtual clock, cost model, not measured), synthetic "
+             "weights", j->spec.model, j->spec.profile, mixed ? " and, in some parts, others" : "");
+    snprintf(caption, sizeof caption, "experiment %.40s%s; %s", j->spec.name, j->c->is_small ? " (short form)" : "",
+             j->r->how);
+    rc = make_tables(j, db) || ask(j, db) || write_claims(j) ? -1 : 0;
     if (!rc && !j->c->no_figure)
         rc = experiment_figure(db, j->db, j->from, j->r->dir, caption, &j->r->drawn, j->e) < 0 ? -1 : 0;
     sqlite3_close(db);
@@ -311,6 +338,7 @@ static int prepare(struct job *j)
 int experiment_run(const struct experiment_conf *c, struct experiment_result *r, struct err *e)
 {
     struct job *j = calloc(1, sizeof *j);
+    struct stat file;
     int rc;
 
     memset(r, 0, sizeof *r);
@@ -323,6 +351,8 @@ int experiment_run(const struct experiment_conf *c, struct experiment_result *r,
             rc = run_part(j, &j->spec.part[i]);
     if (!rc)
         rc = look(j);
+    if (!rc && stat(j->db, &file) == 0)
+        r->db_bytes = file.st_size;
     json_decref(j->spec.root);
     free(j->label);
     free(j);
@@ -331,6 +361,7 @@ int experiment_run(const struct experiment_conf *c, struct experiment_result *r,
 
 void experiment_print(FILE *f, const struct experiment_result *r)
 {
+    fprintf(f, "simulated: %s\n", r->how);
     fprintf(f, "%-62s %10s %21s %14s\n", "claim", "here", "to hold", "paper");
     for (int i = 0; i < r->n; i++) {
         const struct experiment_claim *c = &r->claim[i];
@@ -344,6 +375,6 @@ void experiment_print(FILE *f, const struct experiment_result *r)
         else
             snprintf(range, sizeof range, "%.4g to %.4g", c->low, c->high);
         fprintf(f, "%-62s %10s %21s %14s  %s%s%s\n", c->claim, value, range, c->paper,
-                c->held ? "holds" : *c->known ? "missed, known: " : "MISSED", c->held ? "" : c->known, "");
+                c->held ? c->outside ? "holds, outside the paper's range" : "holds" : *c->known ? "missed, known: " : "MISSED", c->held ? "" : c->known, "");
     }
 }

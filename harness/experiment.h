@@ -5,7 +5,7 @@
  *   figure.sql   the tables of the figure, figure.gp draws them (as in plots/)
  *   README.md    question, prediction, figure, finding
  *
- * Everything runs on sim. A run leaves runs.db, the traces it made, checks.tsv and the figure in a folder
+ * Everything runs on sim. A run leaves runs.db, the traces it made, checks.txt and the figure in a folder
  * of its own; nothing is taken from an earlier run. The columns of a check: value must lie in [low, high];
  * `known` says why a miss is known (the README explains it), else it is NULL. */
 #ifndef HARNESS_EXPERIMENT_H
@@ -24,6 +24,7 @@ struct experiment_claim {
     char claim[120], paper[48], known[160];    /* known: "" or why it is missed */
     double value, low, high;
     bool has_value, held;
+    bool outside;                      /* `paper` is a range ("A to B", "up to B") and the value is not in it */
 };
 struct experiment_conf {
     const char *name;                  /* of a folder under results/, or a path to one */
@@ -33,6 +34,8 @@ struct experiment_conf {
 };
 struct experiment_result {
     char dir[1024];
+    char how[200];                     /* model, machine, and that it was simulated */
+    int64_t db_bytes;                  /* of the runs.db it leaves */
     char skipped[200];                 /* "" or why it could not run here */
     struct experiment_claim claim[EXPERIMENT_CLAIMS];
     int n, n_missed, n_known;          /* missed: outside and not known to be */

@@ -14,6 +14,7 @@
 #include "harness/figures.h"
 #include "build/gen/version.h"
 
+/* How it was obtained stands first: what is cut off at the right edge must not be that. */
 static void write_script(FILE *gp, const char *draw, const char *caption)
 {
     char title[160] = "", safe[160];
@@ -27,7 +28,8 @@ static void write_script(FILE *gp, const char *draw, const char *caption)
     fprintf(gp, "# Written by servelab. Redraw in this folder: gnuplot figure.gp; as PNG: "
             "gnuplot -e \"FORMAT='png'\" figure.gp\n"
             "NAME = 'figure'; DATA = 'figure.tsv'; W = %d; H = %d\nTITLE = '%s'\n"
-            "CAPTION = 'servelab %s, %s'\n", w, h, safe, SERVELAB_VERSION, caption);
+            "CAPTION = '%s; servelab %s, commit %.12s%s'\n", w, h, safe, caption, SERVELAB_VERSION, SERVELAB_COMMIT,
+            SERVELAB_DIRTY ? " (modified)" : "");
 }
 
 static int write_pair(sqlite3 *db, const char *db_path, const char *to, char *text[3],

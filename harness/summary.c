@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "base/plain.h"
+#include "harness/capacity.h"
 #include "results/db.h"
 
 /* Columns of the table: where from, width, whether a larger value is better, or neither (0). */
@@ -10,7 +12,7 @@ enum { N_COL = 7, NAME_WIDTH = 25 };
 struct layout {
     struct column col[N_COL];
     const char *tail;              /* the highest percentile that all rows have, at least p90 */
-    int64_t n;                     /* requests per run, at least */
+    int64_t n;                     /* requests that finished, per run, at least */
 };
 
 static void choose_layout(struct selection *s, int64_t group, struct layout *l)
@@ -23,7 +25,7 @@ static void choose_layout(struct selection *s, int64_t group, struct layout *l)
                               "WHERE group_id = ?1", group, 0);
 
     l->tail = tails[t].p;
-    l->n = db_int(s->db, "SELECT min(arrived) FROM x_rows WHERE group_id = ?1", group, 0);
+    l->n = db_int(s->db, "SELECT min(arrived - missed) FROM x_rows WHERE group_id = ?1", group, 0);
     l->col[0] = (struct column){"tok_s", 6, 1};
     l->col[1] = (struct column){"ttft_p50_ms", 9, -1};
     l->col[2] = (struct column){tails[t].ttft, 8, -1};
@@ -33,12 +35,16 @@ static void choose_layout(struct selection *s, int64_t group, struct layout *l)
     l->col[6] = (struct column){"kv_peak_pct", 8, 0};
 }
 
-/* Breaks a line at blanks so that it stays within 80 columns; control characters become '?'. */
-static void print_note(void *ctx, const char *line)
+/* Breaks a line at blanks so that it stays within 80 columns. */
+static void print_note(void *ctx, const char *text)
 {
+    char copy[2000];
+    const char *line = copy;
     FILE *out = ctx;
     size_t at = 0;
 
+    snprintf(copy, sizeof copy, "%s", text);
+    plain(copy);
     while (*line) {
         size_t word = strcspn(line, " ");
 
@@ -50,17 +56,17 @@ static void print_note(void *ctx, const char *line)
             at++;
         }
         for (size_t i = 0; i < word; i++)
-            fputc((unsigned char)line[i] < ' ' || line[i] == 127 ? '?' : line[i], out);
+            fputc((unsigned char)line[i] < ' ' ? '?' : line[i], out);
         at += word;
         line += word + (line[word] == ' ');
     }
     fputc('\n', out);
 }
 
-/* Two lines and, for virtual clocks, a third, then the headings. */
-static void print_head(FILE *out, sqlite3_stmt *g, const struct layout *l, int64_t repeats)
+/* Two lines, one for the KV pool and one for virtual clocks, then the headings. */
+static void print_head(FILE *out, struct selection *s, sqlite3_stmt *g, const struct layout *l, int64_t repeats)
 {
-    char text[600], slo[100], model[40], backend[48];
+    char text[600], slo[100], model[40], backend[48], pool[160];
     const char *note = clock_note(column_str(g, 3), column_str(g, 4));
     double rate = sqlite3_column_double(g, 8);
 
@@ -73,10 +79,13 @@ static void print_head(FILE *out, sqlite3_stmt *g, const struct layout *l, int64
     print_note(out, text);
     label_safe(column_str(g, 1), model, sizeof model);
     slo_str(column_str(g, 7), slo, sizeof slo);
+    kv_pool_str(s, sqlite3_column_int64(g, 10), true, pool, sizeof pool);
     backend_str(column_str(g, 2), backend, sizeof backend);
     snprintf(text, sizeof text, "%s  %s%s  SLO %s", backend, model,
              sqlite3_column_int(g, 9) ? ", synthetic weights" : "", slo);
     print_note(out, text);
+    if (*pool)
+        print_note(out, pool);
     if (*note)
         fprintf(out, "%s\n", note);
     fprintf(out, "%-*s%6s%9s%5s ms%9s%4s ms%8s%8s\n", NAME_WIDTH, "strategy", "tok/s", "TTFT p50",
@@ -103,9 +112,13 @@ static void print_row(FILE *out, const struct layout *l, sqlite3_stmt *row, cons
 {
     const char *label = column_str(row, 0);
 
-    fprintf(out, "%-*s", NAME_WIDTH, label);
+    print_plain(out, "%-*s", NAME_WIDTH, label);
     if (strlen(label) > NAME_WIDTH)
         fprintf(out, "\n%*s", NAME_WIDTH, "");
+    if (sqlite3_column_int(row, N_COL + 2)) {
+        fputs("  does not fit\n", out);
+        return;
+    }
     for (int i = 0; i < N_COL; i++)
         print_cell(out, &l->col[i], row, i + 2, &best[i], color);
     fputc('\n', out);
@@ -114,13 +127,15 @@ static void print_row(FILE *out, const struct layout *l, sqlite3_stmt *row, cons
 static int print_rows(FILE *out, struct selection *s, int64_t group, const struct layout *l,
                       bool color, struct err *e)
 {
-    char sql[400];
+    char sql[900];
     double best[N_COL];
     sqlite3_stmt *q;
 
     snprintf(sql, sizeof sql,
-             "SELECT label, counted, %s, %s, %s, %s, %s, %s, %s FROM x_rows WHERE "
-             "group_id = ?1",
+             "SELECT label || CASE WHEN EXISTS (SELECT 1 FROM x_runs u WHERE u.group_id = ?1 AND u.strategy_id = "
+             "x_rows.strategy_id AND u.is_counted AND u.validity = 'suspect') THEN ' ?' ELSE '' END, counted, "
+             "%s, %s, %s, %s, %s, %s, %s, counted = 0 AND EXISTS (SELECT 1 FROM x_runs u WHERE u.group_id = ?1 AND "
+             "u.strategy_id = x_rows.strategy_id AND u.reasons LIKE 'does not fit%%') FROM x_rows WHERE group_id = ?1",
              l->col[0].sql, l->col[1].sql, l->col[2].sql, l->col[3].sql, l->col[4].sql,
              l->col[5].sql, l->col[6].sql);
     if (!(q = db_prepare(s->db, s->path, sql, e)))
@@ -157,6 +172,16 @@ static const char *const note_sql[] = {
     "strategies' ELSE group_concat(label, ', ') END || ': suspect: ' || reasons FROM (SELECT "
     "DISTINCT label, reasons FROM x_runs WHERE group_id = ?1 AND is_counted AND validity = "
     "'suspect' ORDER BY run_id) GROUP BY reasons",
+    /* The default pool suits a trace on small machines. On a device with room to spare, a pool that was full is a
+     * choice to know of. */
+    "SELECT '? the KV pool is the default of 4 longest sequences, ' || printf('%.2g', 100.0 * pool / device) || ' % of "
+    "the device: engines take what weights leave, 90 % of its memory in all: --kv ' || fill || 'GiB' FROM (SELECT "
+    "max(r.kv_slots_obtained * m.kv_bytes_per_token) AS pool, max(m.weight_bytes) AS weights, "
+    "max(json_extract(x.spec_json, '$.device_bytes')) AS device, CAST(min(0.9 * max(json_extract(x.spec_json, "
+    "'$.device_bytes')) - max(m.weight_bytes), 1073741824.0 * min(m.kv_bytes_per_token)) / 1073741824 AS INTEGER) AS fill FROM x_runs g JOIN runs r USING (run_id) "
+    "JOIN models m ON m.model_id = r.model_id JOIN experiments x ON x.experiment_id = r.experiment_id WHERE g.group_id "
+    "= ?1 AND json_extract(x.spec_json, '$.kv') = '' HAVING count(*)) WHERE pool + weights < 0.5 * device AND fill > 0 AND "
+    "(SELECT max(kv_peak_pct) FROM x_rows WHERE group_id = ?1) > 90",
     "SELECT '! ' || label || ': ' || missed || ' of ' || arrived || ' requests not finished (they "
     "count as missing the SLO)' FROM x_rows WHERE group_id = ?1 AND missed > 0",
     /* SQL keeps the groups of v_equality apart; a group here has one trace and device. */
@@ -192,11 +217,11 @@ int summary_notes(struct selection *s, int64_t group, void (*each)(void *ctx, co
 static void print_floor(FILE *out, const struct layout *l)
 {
     if (l->n < 6)
-        fprintf(out, "- means too few requests: p50 needs 6, p90 36; here %lld\n", (long long)l->n);
+        fprintf(out, "- means too few requests: p50 needs 6, p90 36; finished here: %lld\n", (long long)l->n);
     else if (l->n < 36)
-        fprintf(out, "- means too few requests: p90 needs 36; here %lld\n", (long long)l->n);
+        fprintf(out, "- means too few requests: p90 needs 36; finished here: %lld\n", (long long)l->n);
     else if (strcmp(l->tail, "p99") != 0)
-        fprintf(out, "%s, not p99: p99 needs 368 requests in the window; here %lld\n", l->tail,
+        fprintf(out, "%s, not p99: p99 needs 368 finished requests; here %lld\n", l->tail,
                 (long long)l->n);
 }
 
@@ -206,7 +231,7 @@ static int print_group(FILE *out, struct selection *s, sqlite3_stmt *g, int64_t 
     struct layout l;
 
     choose_layout(s, group, &l);
-    print_head(out, g, &l,
+    print_head(out, s, g, &l,
                db_int(s->db, "SELECT max(runs) FROM x_rows WHERE group_id = ?1", group, 1));
     if (print_rows(out, s, group, &l, color, e))
         return -1;
@@ -227,7 +252,7 @@ int summary_of(FILE *out, struct selection *s, bool color, struct err *e)
     int bad = !g, first = 1;
 
     if (!bad && *s->shared)
-        fprintf(out, "all strategies: %s\n", s->shared);
+        print_plain(out, "all strategies: %s\n", s->shared);
     while (!bad && sqlite3_step(g) == SQLITE_ROW) {
         if (!first)
             fputc('\n', out);
@@ -235,7 +260,7 @@ int summary_of(FILE *out, struct selection *s, bool color, struct err *e)
         bad = print_group(out, s, g, sqlite3_column_int64(g, 10), color, e);
     }
     sqlite3_finalize(g);
-    return bad ? -1 : 0;
+    return bad || capacity_print(out, s, e) ? -1 : 0;
 }
 
 int summary_print(FILE *out, const char *db, const char *which, bool color, struct err *e)

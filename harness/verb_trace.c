@@ -21,7 +21,7 @@ struct args {
 };
 
 enum { O_JSON = 1, O_QUIET, O_SORT, O_LONG, O_LIMIT, O_CONTEXT, O_COUNT, O_RATE, O_CV, O_SEED,
-       O_TOKENIZER, O_ARRIVALS, O_OUT_TOKENS, O_EMPTY };
+       O_TOKENIZER, O_ARRIVALS, O_OUT_TOKENS, O_EMPTY, O_COLUMN };
 
 static const struct option options[] = {
     { "json", no_argument, NULL, O_JSON },
@@ -39,6 +39,7 @@ static const struct option options[] = {
     { "arrivals", required_argument, NULL, O_ARRIVALS },
     { "output-tokens", required_argument, NULL, O_OUT_TOKENS },
     { "empty", required_argument, NULL, O_EMPTY },
+    { "column", required_argument, NULL, O_COLUMN },
     { NULL, 0, NULL, 0 },
 };
 
@@ -92,6 +93,40 @@ static int take_empty(struct args *a, struct err *e)
     return err_set(e, EXIT_USAGE, "trace: --empty %.60s: expected refuse or skip", optarg);
 }
 
+/* "arrived=ts,input=prompt_tokens,output=completion_tokens,unit=ms": cut up where it lies, in argv. */
+static int take_columns(struct args *a, struct err *e)
+{
+    static const char *const keys[] = { "arrived", "input", "output", "unit" };
+    static const char *const units[] = { "", "s", "ms", "us", "ns" };
+    struct csv_options *o = &a->read.csv;
+
+    for (char *rest = optarg, *pair, *value; (pair = strsep(&rest, ",")) != NULL;) {
+        size_t k = 0, u = CLOCK_S;
+
+        if ((value = strchr(pair, '=')) != NULL)
+            *value++ = '\0';
+        while (k < 4 && strcmp(pair, keys[k]))
+            k++;
+        if (k == 4 || !value || !*value)
+            return err_set(e, EXIT_USAGE, "trace: --column %.60s: expected arrived=NAME,input=NAME,output=NAME and, for "
+                           "bare numbers, unit=s, ms, us or ns", pair);
+        if (k < CSV_COLUMNS) {
+            o->column[k] = value;
+            continue;
+        }
+        while (u <= CLOCK_NS && strcmp(value, units[u]))
+            u++;
+        if (u > CLOCK_NS)
+            return err_set(e, EXIT_USAGE, "trace: --column unit=%.60s: expected s, ms, us or ns", value);
+        o->clock = (enum csv_clock)u;
+    }
+    for (int k = 0; k < CSV_COLUMNS; k++)
+        if (!o->column[k])
+            return err_set(e, EXIT_USAGE, "trace: --column: %s= is missing; expected arrived=NAME,input=NAME,output=NAME",
+                           keys[k]);
+    return 0;
+}
+
 static int take_option(struct args *a, int c, struct err *e)
 {
     int64_t v = 0;
@@ -118,6 +153,7 @@ static int take_option(struct args *a, int c, struct err *e)
     case O_TOKENIZER: a->tokenizer = optarg; break;
     case O_ARRIVALS: rc = take_arrivals(a, e); break;
     case O_EMPTY: rc = take_empty(a, e); break;
+    case O_COLUMN: rc = take_columns(a, e); break;
     case O_OUT_TOKENS:
         rc = take_whole("output-tokens", 1, TRACE_MAX_OUTPUT, &v, e);
         a->read.texts.n_out = (uint32_t)v;
@@ -191,6 +227,9 @@ static int write_out(const struct trace *t, const char *path, const struct args 
         return err_set(e, EXIT_USAGE,
                        "trace: %.300s: written plain; name it .json or .jsonl and pack it "
                        "with gzip",
+                       path);
+    if (!ends_with(path, ".json") && !ends_with(path, ".jsonl") && strncmp(path, "/dev/", 5))
+        return err_set(e, EXIT_USAGE, "trace: %.300s: expected a name that ends in .json or .jsonl, which says the form",
                        path);
     if (trace_write(t, path, ends_with(path, ".jsonl"), e))
         return -1;
@@ -311,6 +350,8 @@ const struct verb verb_trace = {
 "  --sort              sort by arrival (otherwise falling arrivals are refused)\n"
 "  --max-context N     prompt + output above N is overlong\n"
 "  --overlong WHAT     refuse (default), skip or clip overlong requests\n"
+"  --column LIST       columns of your own CSV: arrived=NAME,input=NAME,output=NAME (times as dates, or numbers\n"
+"                      since 1970 or any start; unit=s, ms, us or ns where their size does not say it)\n"
 "texts (they have neither lengths nor times):\n"
 "  --tokenizer MODEL   counts their tokens: a model's name, folder, tokenizer.json or GGUF file\n"
 "  --arrivals LAW      poisson, gamma, even (each with --rate, gamma with --cv) or batch\n"
@@ -328,5 +369,6 @@ const struct verb verb_trace = {
 "\n"
 "example: servelab trace generate chat --count 200 --rate 6 --cv 3 -o bursty.json\n"
 "         servelab trace info bursty.json\n"
+"         servelab trace convert log.csv mine.json --column arrived=ts,input=prompt,output=completion\n"
 "         servelab trace convert gsm8k.jsonl math.json --tokenizer smollm2-135m --arrivals poisson --rate 2\n",
 };

@@ -23,14 +23,16 @@ plot for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:(0):4:($1 - 0.36):(
 eval(headoff)
 set lmargin at screen 0.66; set rmargin at screen 0.985
 set ytics ('' 1)
-set xlabel 'requests waiting, mean, by reason'
-set key at screen 0.645, screen 0.885 left top horizontal Left reverse samplen 0.8 maxrows 2 width -1
+set xlabel 'requests waiting while a step runs, mean, by reason'
+set key at screen 0.645, screen 0.945 left top horizontal Left reverse samplen 0.8 maxrows 2 width -1
 plot for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:(0):8:($1 - 0.36):($1 + 0.36) with boxxyerror fc rgb "#D55E00" notitle, \
      for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:8:($8 + $9):($1 - 0.36):($1 + 0.36) with boxxyerror fc rgb "#E69F00" notitle, \
      for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:($8 + $9):($8 + $9 + $10):($1 - 0.36):($1 + 0.36) with boxxyerror fc rgb "#56B4E9" notitle, \
      for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:($8 + $9 + $10):($8 + $9 + $10 + $11):($1 - 0.36):($1 + 0.36) with boxxyerror fc rgb "#CC79A7" notitle, \
-     for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:($8 + $9 + $10 + $11):($8 + $9 + $10 + $11 + $12):($1 - 0.36):($1 + 0.36) with boxxyerror fc rgb "#999999" notitle, \
-     NaN with boxes fc rgb "#D55E00" title 'memory', NaN with boxes fc rgb "#E69F00" title 'token budget', \
-     NaN with boxes fc rgb "#56B4E9" title 'batch full', NaN with boxes fc rgb "#CC79A7" title 'batch closed', \
-     NaN with boxes fc rgb "#999999" title 'order'
+     for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:($8 + $9 + $10 + $11):($8 + $9 + $10 + $11 + $12):($1 - 0.36):($1 + 0.36) with boxxyerror fc rgb "#EDB08A" notitle, \
+     for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:($8 + $9 + $10 + $11 + $12):($8 + $9 + $10 + $11 + $12 + $13):($1 - 0.36):($1 + 0.36) with boxxyerror fc rgb "#BBBBBB" notitle, \
+     NaN with boxes fc rgb "#D55E00" title 'memory', NaN with boxes fc rgb "#EDB08A" title 'behind it', \
+     NaN with boxes fc rgb "#E69F00" title 'token budget', NaN with boxes fc rgb "#56B4E9" title 'batch full', \
+     NaN with boxes fc rgb "#CC79A7" title 'batch closed', \
+     NaN with boxes fc rgb "#BBBBBB" title 'the running step'
 unset multiplot

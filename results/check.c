@@ -1,4 +1,5 @@
-/* check.c - is the store whole? SQLite's own checks, both hashes of every finished run, and
+/* check.c - is the store whole? SQLite's own checks, the hashes of every finished run and
+ * of what it names, and
  * conservation: no request, token, step or instant may be missing, doubled or out of order.
  *
  * A file that is not ours or newer is an error, not a finding: it is not opened. Runs left
@@ -14,15 +15,16 @@ struct report { char *out; size_t size, at; int problems; };
 /* Each query returns (run_id, how many, ...) rows, one per broken run. Only done runs are held to
  * this. */
 struct law { const char *sql, *text; };
+#define LOGGED "coalesce(json_extract(params_json, '$.log'), 4)"     /* enum log_level; not said: everything */
 static const struct law laws[] = {
-    {"SELECT r.run_id, count(q.request_id), t.request_count FROM main.runs r JOIN traces t USING "
-     "(trace_id) LEFT JOIN main.requests q USING (run_id) WHERE r.status = 'done' GROUP BY "
-     "r.run_id HAVING count(q.request_id) <> t.request_count",
-     "%lld request rows, the trace has %lld"},
-    {"SELECT r.run_id, count(s.step_index), r.step_count FROM main.runs r LEFT JOIN main.steps s "
-     "USING (run_id) WHERE r.status = 'done' GROUP BY r.run_id HAVING count(s.step_index) <> "
-     "r.step_count OR max(s.step_index) <> r.step_count - 1",
-     "%lld step rows, the loop made %lld"},
+    {"WITH r AS (SELECT run_id, " LOGGED " >= 1 AS logged, request_count FROM main.runs JOIN traces USING (trace_id) "
+     "WHERE status = 'done') SELECT r.run_id, count(q.request_id) AS n, logged * request_count AS due FROM r LEFT JOIN "
+     "main.requests q USING (run_id) GROUP BY r.run_id HAVING n <> due",
+     "%lld request rows, %lld are due (one for each request of the trace that was logged)"},
+    {"WITH r AS (SELECT run_id, " LOGGED " >= 3 AS logged, step_count FROM main.runs WHERE status = 'done') "
+     "SELECT r.run_id, count(s.step_index) AS n, logged * step_count AS due FROM r LEFT JOIN main.steps s USING (run_id) "
+     "GROUP BY r.run_id HAVING n <> due OR (due > 0 AND max(s.step_index) <> due - 1)",
+     "%lld step rows, %lld are due (one for each step of the loop that was logged)"},
     {"SELECT run_id, count(*), 0 FROM main.requests JOIN main.runs USING (run_id) WHERE "
      "runs.status = 'done' AND requests.status = 'finished' AND (output_tokens > "
      "target_output_tokens OR output_tokens < 1 OR (finish_reason = 'length' AND output_tokens <> "
@@ -121,34 +123,38 @@ static void hold_law(sqlite3 *db, const struct law *law, struct report *o)
     }
 }
 
-static void compare_hash(struct report *o, int64_t run, bool readable, uint64_t now, int64_t stored,
-                         const char *what)
-{
-    if (readable && (int64_t)now == stored)
-        return;
-    o->problems++;
-    say(o, "run %lld: %s changed since it was recorded\n", (long long)run, what);
-}
-
-static void check_hashes(sqlite3 *db, struct report *o)
+/* `sql` gives ids and the hashes stored for them. */
+static void check_hashes(sqlite3 *db, const char *sql, int (*now)(sqlite3 *, int64_t, uint64_t *), const char *text,
+                         struct report *o)
 {
     sqlite3_stmt *s = NULL;
-    int64_t run;
     uint64_t hash;
-    bool readable;
+    int64_t id;
 
-    sqlite3_prepare_v2(db,
-                       "SELECT run_id, rows_hash, run_hash FROM main.runs WHERE status <> "
-                       "'running'",
-                       -1, &s, NULL);
+    sqlite3_prepare_v2(db, sql, -1, &s, NULL);
     while (s && sqlite3_step(s) == SQLITE_ROW) {
-        run = sqlite3_column_int64(s, 0);
-        readable = rows_hash(db, run, &hash) == 0;
-        compare_hash(o, run, readable, hash, sqlite3_column_int64(s, 1), "its rows have");
-        readable = run_hash(db, run, &hash) == 0;
-        compare_hash(o, run, readable, hash, sqlite3_column_int64(s, 2), "the run row has");
+        id = sqlite3_column_int64(s, 0);
+        if (now(db, id, &hash) == 0 && (int64_t)hash == sqlite3_column_int64(s, 1))
+            continue;
+        o->problems++;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+        say(o, text, (long long)id);
+#pragma GCC diagnostic pop
     }
     sqlite3_finalize(s);
+}
+
+static void check_all_hashes(sqlite3 *db, struct report *o)
+{
+    check_hashes(db, "SELECT run_id, rows_hash FROM main.runs WHERE status <> 'running'", rows_hash,
+                 "run %lld: its rows have changed since it was recorded\n", o);
+    check_hashes(db, "SELECT run_id, run_hash FROM main.runs WHERE status <> 'running'", run_hash,
+                 "run %lld: the run row, or the experiment, trace, model, environment or strategy that it names, has "
+                 "changed since it was recorded\n", o);
+    check_hashes(db, "SELECT quality_id, row_hash FROM main.quality", quality_hash,
+                 "quality %lld: the row, or the experiment, model or environment that it names, has changed since it "
+                 "was recorded\n", o);
 }
 
 int recorder_check(const char *path, char *out, size_t n, struct err *e)
@@ -165,7 +171,7 @@ int recorder_check(const char *path, char *out, size_t n, struct err *e)
         pragma(db, "PRAGMA main.foreign_key_check", NULL, &o);
         for (size_t i = 0; i < sizeof laws / sizeof *laws; i++)
             hold_law(db, &laws[i], &o);
-        check_hashes(db, &o);
+        check_all_hashes(db, &o);
     }
     open = db_int(db, "SELECT count(*) FROM main.runs WHERE status = 'running'", 0, 0);
     if (open)

@@ -12,7 +12,7 @@
 
 #include "base/err.h"
 
-enum { DB_APPLICATION_ID = 0x53564c42, DB_VERSION = 2, DB_BUSY_MS = 60000 };
+enum { DB_APPLICATION_ID = 0x53564c42, DB_VERSION = 3, DB_BUSY_MS = 60000 };
 
 /* For writing: creates the folder and the file when missing, brings the views up to date. */
 sqlite3 *db_open_write(const char *path, struct err *e);

@@ -157,6 +157,21 @@ static int64_t find_or_insert(struct recorder *r, const char *table, const char 
 }
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
+static int put_hash(struct recorder *r, const char *sql, int64_t row, uint64_t hash, struct err *e)
+{
+    sqlite3_stmt *s = db_prepare(r->db, r->path, sql, e);
+    int rc;
+
+    if (!s)
+        return -1;
+    sqlite3_bind_int64(s, 1, row);
+    sqlite3_bind_int64(s, 2, (int64_t)hash);
+    if ((rc = sqlite3_step(s)) != SQLITE_DONE)
+        db_fail(r->db, r->path, "sealing a row", e);
+    sqlite3_finalize(s);
+    return rc == SQLITE_DONE ? 0 : -1;
+}
+
 int64_t recorder_environment(struct recorder *r, const struct environment_row *v, struct err *e)
 {
     const struct field f[] = {
@@ -200,7 +215,20 @@ int64_t recorder_quality(struct recorder *r, const struct quality_row *v, struct
         REAL("decode_tok_s", v->decode_tok_s), NUM("weight_bytes", v->weight_bytes),
         NUM("scale_bytes", v->scale_bytes), NUM("kv_bytes_per_token", v->kv_bytes_per_token)
     };
-    return insert_row(r, "quality", f, COUNT(f), e);
+    uint64_t hash;
+    int64_t id;
+
+    if (db_exec(r->db, r->path, "BEGIN IMMEDIATE", e))
+        return -1;
+    id = insert_row(r, "quality", f, COUNT(f), e);
+    if (id > 0 && quality_hash(r->db, id, &hash))
+        id = db_fail(r->db, r->path, "reading a row back", e);
+    if (id < 0 || put_hash(r, "UPDATE quality SET row_hash = ?2 WHERE quality_id = ?1", id, hash, e) ||
+        db_exec(r->db, r->path, "COMMIT", e)) {
+        sqlite3_exec(r->db, "ROLLBACK", NULL, NULL, NULL);
+        return -1;
+    }
+    return id;
 }
 
 int64_t recorder_trace(struct recorder *r, const struct trace_row *v, struct err *e)
@@ -328,6 +356,7 @@ int64_t recorder_run_begin(struct recorder *r, const struct run_row *v, bool kee
     if ((id = insert_row(r, "runs", f, COUNT(f), e)) < 0)
         return -1;
     r->keep = keep_in_memory;
+    r->gaps_only = v->gaps_only;
     r->failed = false;
     return r->run_id = id;
 }
@@ -369,20 +398,11 @@ static int flip(struct recorder *r, const struct run_end *v, int64_t tokens, int
 /* The run's hash covers the flipped row, so it goes in last. */
 static int seal(struct recorder *r, struct err *e)
 {
-    sqlite3_stmt *s;
     uint64_t hash;
-    int rc;
 
     if (run_hash(r->db, r->run_id, &hash))
         return db_fail(r->db, r->path, "reading a run back", e);
-    if (!(s = db_prepare(r->db, r->path, "UPDATE runs SET run_hash = ?2 WHERE run_id = ?1", e)))
-        return -1;
-    sqlite3_bind_int64(s, 1, r->run_id);
-    sqlite3_bind_int64(s, 2, (int64_t)hash);
-    if ((rc = sqlite3_step(s)) != SQLITE_DONE)
-        db_fail(r->db, r->path, "ending a run", e);
-    sqlite3_finalize(s);
-    return rc == SQLITE_DONE ? 0 : -1;
+    return put_hash(r, "UPDATE runs SET run_hash = ?2 WHERE run_id = ?1", r->run_id, hash, e);
 }
 
 static int end_run(struct recorder *r, const struct run_end *v, struct err *e)

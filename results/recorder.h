@@ -17,6 +17,10 @@
 
 struct recorder;
 
+/* How much of a run is recorded; each includes the ones before. GAPS: the histogram of gaps between tokens; TOKEN:
+ * every token's time. `db check` reads it from the run's params_json ("log"; all when it is not there). */
+enum log_level { LOG_SUMMARY, LOG_REQUEST, LOG_GAPS, LOG_STEP, LOG_TOKEN };
+
 struct environment_row {
     const char *hostname, *os, *kernel, *cpu_model, *cpu_governor, *compiler, *build_flags, *git_commit;
     int64_t cpu_cores, ram_bytes;
@@ -59,6 +63,7 @@ struct run_row {
     double rate_scale;
     int64_t seed, repeat_index, order_index;
     const char *pair_key, *slo_json, *params_json;
+    bool gaps_only;                    /* of token times only the histogram of gaps is written */
     int64_t kv_bytes_asked, kv_slots_obtained, kv_blocks_total, max_len;
 };
 struct run_end {                       /* what is known when a run is over */

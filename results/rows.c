@@ -2,6 +2,7 @@
  *
  * Must stay true: nothing here touches the disk between run_begin and run_end when `keep` is set;
  * the order of columns below is that of struct request_row and struct step_row. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/hash.h"
@@ -144,7 +145,7 @@ static int put_times(struct recorder *r, const struct request_row *q, struct err
     sqlite3_stmt *s = r->put_times;
     unsigned char *le;
 
-    if (!q->delta_us || !q->n_delta)
+    if (r->gaps_only || !q->delta_us || !q->n_delta)
         return 0;
     if (!(le = sqlite3_malloc64((sqlite3_uint64)q->n_delta * 4)))
         return no_memory(r, e);
@@ -311,10 +312,39 @@ int rows_hash(sqlite3 *db, int64_t run_id, uint64_t *hash)
                : 0;
 }
 
+/* Chains in the rows that a row of `table` names: what a result was measured with is part of it. The first three
+ * are named by runs and by quality, the others by runs alone. */
+enum { NAMED_QUALITY = 3, NAMED_RUN = 5 };
+static int named_hash(sqlite3 *db, const char *table, const char *id, int64_t row, int n, uint64_t *hash)
+{
+    static const char *const named[][2] = {{"experiments", "experiment_id"}, {"models", "model_id"},
+                                           {"environments", "environment_id"}, {"traces", "trace_id"},
+                                           {"strategies", "strategy_id"}};
+    char sql[200];
+
+    for (int i = 0; i < n; i++) {
+        snprintf(sql, sizeof sql, "SELECT n.* FROM main.%s n JOIN main.%s USING (%s) WHERE %s = ?1", named[i][0],
+                 table, named[i][1], id);
+        if (db_hash(db, sql, row, 0, hash))
+            return -1;
+    }
+    return 0;
+}
+
+int quality_hash(sqlite3 *db, int64_t quality_id, uint64_t *hash)
+{
+    *hash = 0;                           /* the first two columns are the id and row_hash itself */
+    return db_hash(db, "SELECT * FROM main.quality WHERE quality_id = ?1", quality_id, 2, hash) ||
+                   named_hash(db, "quality", "quality_id", quality_id, NAMED_QUALITY, hash)
+               ? -1
+               : 0;
+}
+
 int run_hash(sqlite3 *db, int64_t run_id, uint64_t *hash)
 {
     *hash = 0;                           /* every column but run_id and run_hash itself */
-    return db_hash(db,
+    return named_hash(db, "runs", "run_id", run_id, NAMED_RUN, hash) ||
+           db_hash(db,
                    "SELECT run_uid, experiment_id, trace_id, model_id, environment_id, "
                    "strategy_id,backend, device, clock, pace, loop, rate_scale, seed, "
                    "repeat_index, order_index,pair_key, slo_json, params_json, kv_bytes_asked, "
@@ -322,5 +352,5 @@ int run_hash(sqlite3 *db, int64_t run_id, uint64_t *hash)
                    "reasons, window_start_ns,window_end_ns, duration_ns, window_output_tokens, "
                    "peak_host_bytes,peak_device_bytes, step_count, idle_ns, skipped_ns, flops, "
                    "bytes, rows_hash FROM main.runs WHERE run_id = ?1",
-                   run_id, 0, hash);
+                   run_id, 0, hash) ? -1 : 0;
 }

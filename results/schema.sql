@@ -1,9 +1,9 @@
--- schema.sql - version 2 of what servelab remembers. Compiled into the binary; run in one transaction.
+-- schema.sql - version 3 of what servelab remembers. Compiled into the binary; run in one transaction.
 -- Rules: plural tables, *_id local integers, *_uid identities for merging, instants *_ns = ns since the
 -- run's start, wall times *_at = ISO-8601 UTC text, ms only in views. NULL: not known, never "zero".
 -- The numbers in application_id ('SVLB') and user_version are repeated in db.h; a test compares them.
 PRAGMA application_id = 1398164546;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
@@ -52,8 +52,9 @@ CREATE TABLE experiments (
 -- What `servelab quality` found: one row per precision of one call. loss, kl, top1 and agree are against the
 -- first precision of the call (is_reference); *_lo and *_hi are 95 % intervals over windows (agree: over prompts).
 -- source_quantised: the file's own weights were already quantised, so the reference is not the original model.
+-- row_hash covers the rest of this row and the experiment, model and environment that it names.
 CREATE TABLE quality (
-  quality_id INTEGER PRIMARY KEY,
+  quality_id INTEGER PRIMARY KEY, row_hash INTEGER,
   experiment_id INTEGER NOT NULL REFERENCES experiments,
   model_id INTEGER NOT NULL REFERENCES models,
   environment_id INTEGER NOT NULL REFERENCES environments,
@@ -72,7 +73,8 @@ CREATE TABLE quality (
 ) STRICT;
 
 -- rows_hash covers the rows of requests, token_times, itl_hist and steps: equal for equal runs, so that
--- two virtual runs can be compared in one query. run_hash covers this row. `db check` recomputes both.
+-- two virtual runs can be compared in one query. run_hash covers this row and the experiment, trace, model,
+-- environment and strategy that it names. `db check` recomputes both.
 CREATE TABLE runs (
   run_id INTEGER PRIMARY KEY,
   run_uid TEXT NOT NULL UNIQUE,

@@ -24,6 +24,7 @@ struct recorder {
     sqlite3 *db;
     char *path;
     int64_t run_id;                        /* 0: no run is open */
+    bool gaps_only;                        /* token times go into the histogram alone */
     bool keep, failed; /* failed: a write was lost, the open run must not be sealed */
     struct arena arena;                    /* pending rows and their strings; reset by each flush */
     struct step_block *step_first, *step_last;
@@ -38,9 +39,10 @@ int rows_put_itl(struct recorder *r, struct err *e);
 void rows_drop(struct recorder *r);
 /* Tokens emitted in [start, end] by the run's requests as stored. -1 on failure. */
 int64_t rows_window_tokens(sqlite3 *db, int64_t run_id, int64_t start_ns, int64_t end_ns);
-/* What runs.rows_hash and runs.run_hash must be; `db check` compares. */
+/* What runs.rows_hash, runs.run_hash and quality.row_hash must be; `db check` compares. */
 int rows_hash(sqlite3 *db, int64_t run_id, uint64_t *hash);
 int run_hash(sqlite3 *db, int64_t run_id, uint64_t *hash);
+int quality_hash(sqlite3 *db, int64_t quality_id, uint64_t *hash);
 
 void store_int(sqlite3_stmt *s, int i, int64_t v);         /* NS_NONE becomes NULL */
 

@@ -110,6 +110,7 @@ WITH lat AS (
 SELECT r.run_id, r.run_uid, r.experiment_id, r.trace_id, t.name AS trace, t.request_count,
        t.is_synthetic AS trace_is_synthetic, r.model_id, m.name AS model,
        m.is_synthetic AS model_is_synthetic, r.environment_id, r.strategy_id, s.name AS strategy,
+       CASE WHEN json_valid(s.config_json) THEN nullif(json_extract(s.config_json, '$.preset'), '') END AS preset,
        s.scheduler, s.memory, s.weight_dtype, s.kv_dtype, s.color_index,
        r.backend, r.device, r.clock, r.pace, r.rate_scale, r.seed, r.repeat_index, r.order_index,
        r.pair_key, r.slo_json, r.status, r.validity, r.reasons,

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/home.h"
@@ -32,6 +33,7 @@ static void run_small(const char *name, int at_least)
     }
     CU_ASSERT(r->n >= at_least);
     CU_ASSERT_EQUAL(r->n_missed, 0);
+    CU_ASSERT(r->db_bytes > 0 && strstr(r->how, "not measured"));
     for (int i = 0; i < r->n; i++)
         if (!r->claim[i].held)
             test_note("%s: %s: %.4g, expected %.4g to %.4g%s%s", name, r->claim[i].claim, r->claim[i].value,
@@ -74,6 +76,54 @@ static void traces(void)
     trace_free(&t);
     trace_free(&u);
     json_decref(o);
+}
+
+/* A spec's own folder, so that its claims can be written by hand: what the paper says as a range is held against the
+ * value as well, and the table says when the two differ. */
+static void outside_of_the_papers_range(void)
+{
+    static const char spec[] = "{\"schema\": \"experiment/1\", \"name\": \"mine\", \"question\": \"?\", \"source\": \"-\", "
+        "\"model\": \"tiny\", \"profile\": \"h200\", \"small\": 1.0, \"parts\": [{\"name\": \"p\", \"kv\": \"4096tok\", "
+        "\"max_len\": 64, \"trace\": {\"seed\": 1, \"clients\": [{\"count\": 8, \"rate\": 1.0, \"prompt\": {\"fixed\": 9}, "
+        "\"output\": {\"fixed\": 9}}]}, \"strategies\": {\"a\": \"continuous+paged+f16\"}}]}";
+    static const char checks[] = "SELECT 'in', 2, 1, 9, '1.5 to 3', NULL; SELECT 'above', 8, 1, 9, '1.5 to 3', NULL; "
+                                 "SELECT 'most', 8, 1, 9, 'up to 7', NULL; SELECT 'point', 8, 1, 9, '7', NULL; "
+                                 "SELECT 'not', 8, 1, 3, '1.5 to 3', 'why';";
+    struct experiment_conf c = { .is_small = true, .quiet = true, .no_figure = true };
+    struct experiment_result *r = calloc(1, sizeof *r);
+    char from[900], dir[1000], path[1000], *text = NULL;
+    struct err e = { 0 };
+    size_t n = 0;
+    FILE *f;
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+    snprintf(from, sizeof from, "%.800s/mine", test_dir());
+    CU_ASSERT_EQUAL_FATAL(mkdir(from, 0700), 0);
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", from, i ? "checks.sql" : "sweep.json");
+        CU_ASSERT_PTR_NOT_NULL_FATAL(f = fopen(path, "w"));
+        fputs(i ? checks : spec, f);
+        fclose(f);
+    }
+    snprintf(dir, sizeof dir, "%.900s/out", test_dir());
+    c.name = from;
+    c.dir = dir;
+    if (experiment_run(&c, r, &e))
+        test_note("%s", e.text);
+    CU_ASSERT_EQUAL_FATAL(r->n, 5);
+    for (int i = 0; i < 5; i++)
+        CU_ASSERT_EQUAL(r->claim[i].outside, i == 1 || i == 2 || i == 4);
+    f = open_memstream(&text, &n);
+    experiment_print(f, r);
+    fclose(f);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "simulated: tiny on sim h200"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "1.5 to 3  holds\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "1.5 to 3  holds, outside the paper's range\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "up to 7  holds, outside the paper's range\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "7  holds\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "missed, known: why\n"));
+    free(text);
+    free(r);
 }
 
 static void refuses(void)
@@ -196,6 +246,7 @@ static void what_prefix_cache_is_held_to(void)
 static const struct test tests[] = {
     { "recipes: equal seeds, equal traces; limits are kept", traces },
     { "wrong recipes and unknown experiments are refused", refuses },
+    { "a value outside the paper's range is said to be", outside_of_the_papers_range },
     { "01-memory: PagedAttention's waste, batches and knees", memory },
     { "02-stalls: Sarathi's capacity under a limit of the gap", stalls },
     { "03-fairness: VTC's gap is bounded, FCFS's grows", fairness },

@@ -321,6 +321,15 @@ static void test_damage(void)
         "UPDATE runs SET validity = 'suspect' WHERE run_id = 2",
         "UPDATE itl_hist SET count = count + 1",
         "UPDATE steps SET decode_tokens = decode_tokens + 1 WHERE step_index = 3",
+        "UPDATE environments SET git_commit = 'abc'",
+        "UPDATE traces SET sha256 = 'x'",
+        "UPDATE models SET is_synthetic = 1 - is_synthetic",
+        "UPDATE strategies SET name = 'best' WHERE strategy_id = 1",
+        "UPDATE experiments SET command_line = 'another'",
+        "INSERT INTO quality (experiment_id, model_id, environment_id, device, text_name, text_sha256, is_reference, "
+        "source_quantised, window, stride, scored_tokens, windows, ppl, loss_pct, kl, top1_pct, agree_tokens, answers, "
+        "answers_same, answer_tokens, prefill_tok_s, decode_tok_s, weight_bytes, scale_bytes, kv_bytes_per_token) "
+        "VALUES (1, 1, 1, 'cpu', 't', 'x', 1, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1)",
         "PRAGMA foreign_keys = OFF; DELETE FROM strategies",
     };
 
@@ -331,6 +340,33 @@ static void test_damage(void)
         if (n <= 0)
             test_note("not found: %s", damage[i]);
         CU_ASSERT(n > 0);
+    }
+}
+
+/* A quality row belongs to no run: it has a hash of its own, over what it names as well. */
+static void test_quality_row(void)
+{
+    static const char *const damage[] = {"UPDATE quality SET ppl = 9", "UPDATE models SET about = 'x'"};
+    const struct quality_row q = {.experiment_id = 1, .model_id = 1, .environment_id = 1, .device = "cpu",
+                                  .text_name = "t", .text_sha256 = "x", .ppl = {10, 9, 11}};
+    const struct fixture f = {.n_request = 8, .n_strategy = 1, .repeats = 1};
+    const char *path = path_of("quality.db");
+    struct err e = {0};
+    struct recorder *r;
+    sqlite3 *db = NULL;
+    char out[4000];
+
+    CU_ASSERT_EQUAL(fixture_make(path, &f, &e), 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(r = recorder_open(path, &e));
+    CU_ASSERT_EQUAL(recorder_quality(r, &q, &e), 1);
+    recorder_close(r);
+    CU_ASSERT_EQUAL(recorder_check(path, out, sizeof out, &e), 0);
+    for (int i = 0; i < 2; i++) {
+        CU_ASSERT_EQUAL_FATAL(sqlite3_open(path, &db), SQLITE_OK);
+        CU_ASSERT_EQUAL(sqlite3_exec(db, damage[i], NULL, NULL, NULL), SQLITE_OK);
+        sqlite3_close(db);
+        CU_ASSERT(recorder_check(path, out, sizeof out, &e) > i);
+        CU_ASSERT_PTR_NOT_NULL(strstr(out, "quality 1:"));
     }
 }
 
@@ -358,9 +394,9 @@ static void test_foreign(void)
 
     CU_ASSERT_EQUAL(check_after("PRAGMA application_id = 77"), -1);
     refused(path, "another application");
-    CU_ASSERT_EQUAL(check_after("PRAGMA user_version = 3"), -1);
+    CU_ASSERT_EQUAL(check_after("PRAGMA user_version = 4"), -1);
     refused(path, "newer");
-    CU_ASSERT_EQUAL(check_after("PRAGMA user_version = 1"), -1);
+    CU_ASSERT_EQUAL(check_after("PRAGMA user_version = 2"), -1);
     refused(path, "older");
     f = fopen(path, "w");
     CU_ASSERT_PTR_NOT_NULL_FATAL(f);
@@ -471,6 +507,7 @@ static const struct test tests[] = {{"schema", test_schema},
                                     {"same-rows", test_same_rows},
                                     {"equality", test_equality},
                                     {"damage", test_damage},
+                                    {"quality rows are held to a hash of their own", test_quality_row},
                                     {"foreign", test_foreign},
                                     {"flipped-byte", test_flipped_byte},
                                     {"bad-places", test_bad_places},

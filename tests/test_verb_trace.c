@@ -80,6 +80,83 @@ static void refuses(void)
     CU_ASSERT(access(path, F_OK) != 0);        /* nothing was written */
 }
 
+/* One log in six clocks gives the same three requests. Arrivals by hand: 0, 0.25 and 2 s. */
+static void columns_of_ones_own(void)
+{
+    static const struct { const char *t[3], *unit; bool has_clock; } logs[] = {
+        { { "1700000000", "1700000000.25", "1700000002.000" }, "", true },
+        { { "1700000000000", "1700000000250", "1700000002000" }, "", true },
+        { { "1700000000000000000", "1700000000250000000", "1700000002000000000" }, "", true },
+        { { "0", "250", "2000" }, ",unit=ms", false },
+        { { "0", "0.25", "2" }, "", false },
+        { { "2023-11-14T22:13:20Z", "2023-11-14T22:13:20.25Z", "2023-11-14T22:13:22+00:00" }, "", true },
+    };
+    char line[300], path[2000];
+
+    for (size_t i = 0; i < sizeof logs / sizeof *logs; i++) {
+        struct trace t;
+        struct err e;
+        FILE *f;
+
+        snprintf(path, sizeof path, "%.900s/log.csv", test_dir());
+        CU_ASSERT_PTR_NOT_NULL_FATAL(f = fopen(path, "w"));
+        fprintf(f, "user,ts,out_tokens,prompt_tokens\n");
+        for (int k = 0; k < 3; k++)
+            fprintf(f, "u%d,%s,%d,%d\n", k, logs[i].t[k], 10 + k, 100 + k);
+        fclose(f);
+        snprintf(line, sizeof line, "trace convert @log.csv @own.json --quiet --column "
+                 "arrived=ts,input=prompt_tokens,output=out_tokens%s", logs[i].unit);
+        if (run(line, &e))
+            test_note("%s: %s", logs[i].t[1], e.text);
+        CU_ASSERT_EQUAL_FATAL(e.code, 0);
+        snprintf(path, sizeof path, "%.900s/own.json", test_dir());
+        CU_ASSERT_EQUAL_FATAL(trace_read(&t, path, NULL, &e), 0);
+        CU_ASSERT_EQUAL_FATAL(t.n, 3);
+        CU_ASSERT(t.req[0].arrive_us == 0 && t.req[1].arrive_us == 250000 && t.req[2].arrive_us == 2000000);
+        CU_ASSERT(t.req[2].n_prompt == 102 && t.req[2].n_out == 12);
+        CU_ASSERT_EQUAL(!strncmp(t.time_zero, "2023-11-14", 10), logs[i].has_clock);
+        CU_ASSERT_EQUAL(*t.time_zero != 0, logs[i].has_clock);
+        trace_free(&t);
+    }
+}
+
+static void refuses_columns(void)
+{
+    static const struct { const char *rows, *column, *words; } wrong[] = {
+        { "0,1,2\n", "arrived=ts,input=in", "output= is missing" },
+        { "0,1,2\n", "arrived=ts,input=in,output=", "expected arrived=NAME" },
+        { "0,1,2\n", "arrived=ts,input=in,output=out,unit=h", "expected s, ms, us or ns" },
+        { "0,1,2\n", "arrived=ts,input=in,output=none", "column none is missing; --column takes names of this line" },
+        { "now,1,2\n", "arrived=ts,input=in,output=out", "ts \"now\": not a time" },
+        { "0,1,2\n2023-11-14 22:13:20,1,2\n", "arrived=ts,input=in,output=out", "the rows before have numbers" },
+        { "99999999999999999999,1,2\n", "arrived=ts,input=in,output=out", "not a time" },
+        { "9999999999999999,1,2\n", "arrived=ts,input=in,output=out,unit=s", "not a time" },
+        { "-5,1,2\n", "arrived=ts,input=in,output=out", "not a time" },
+        { "0,x,2\n", "arrived=ts,input=in,output=out", "in \"x\": not a whole number" },
+    };
+    char line[300], path[2000];
+
+    snprintf(path, sizeof path, "%.900s/log.csv", test_dir());
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        FILE *f = fopen(path, "w");
+        struct err e;
+
+        CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+        fprintf(f, "ts,in,out\n%s", wrong[i].rows);
+        fclose(f);
+        snprintf(line, sizeof line, "trace validate @log.csv --quiet --column %s", wrong[i].column);
+        run(line, &e);
+        if (e.code != EXIT_USAGE || !strstr(e.text, wrong[i].words))
+            test_note("%s %s: %d %s", wrong[i].rows, wrong[i].column, e.code, e.text);
+        CU_ASSERT(e.code == EXIT_USAGE && strstr(e.text, wrong[i].words));
+    }
+    {
+        struct err e;
+
+        CU_ASSERT(run("trace info chat.json --column arrived=a,input=b,output=c", &e) && strstr(e.text, "is JSON"));
+    }
+}
+
 static void says_when_it_cannot_write(void)
 {
     struct err e;
@@ -90,6 +167,8 @@ static void says_when_it_cannot_write(void)
 static const struct test tests[] = {
     { "generates_and_converts", generates_and_converts },
     { "refuses", refuses },
+    { "columns_of_ones_own", columns_of_ones_own },
+    { "refuses_columns", refuses_columns },
     { "says_when_it_cannot_write", says_when_it_cannot_write },
     { NULL, NULL },
 };

@@ -211,6 +211,8 @@ static int set_zero(struct reader *r)
         return reader_fail(r, NULL, "the times span more than %d s; is a date mistyped?", ARRIVAL_MAX_S);
     for (uint32_t i = 0; i < t->n && shift; i++)
         t->req[i].arrive_us -= shift;
+    if (r->has_no_clock)
+        return 0;
     time_text(r->epoch_us + shift, text);
     snprintf(t->time_zero, sizeof t->time_zero, "%.26s%s%s", text, *r->zone ? " " : "", r->zone);
     return 0;

@@ -44,6 +44,8 @@ static int read_all(struct reader *r)
         return reader_fail(r, NULL, "is empty: no requests");
     if (c == SOURCE_BAD)
         return -1;
+    if ((c == '{' || c == '[') && r->o->csv.column[CSV_ARRIVED])
+        return reader_fail(r, NULL, "is JSON; --column names the columns of a CSV");
     if ((c == '{' || c == '[' ? split_read(r) : azure_read(r)) || r->src->err.code)
         return -1;
     return rows_finish(r);

@@ -122,6 +122,7 @@ struct reader {
     int64_t count;                 /* what the header promises; -1: nothing */
     bool is_cut;                   /* the limit stopped reading before the end */
     bool has_epoch;
+    bool has_no_clock;             /* the epoch is only where counting begins, not a time of day */
     int64_t epoch_us;              /* of the trace's zero, when has_epoch */
     char zone[8];
     uint64_t n_fall, n_joined, n_skipped, n_clipped;

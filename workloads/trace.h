@@ -67,6 +67,12 @@ enum overlong { OVERLONG_REFUSE, OVERLONG_SKIP, OVERLONG_CLIP };
 enum arrival_law { LAW_NONE, LAW_POISSON, LAW_GAMMA, LAW_EVEN, LAW_BATCH, LAW_N };
 extern const char *const arrival_names[LAW_N];    /* "none", "poisson" ... */
 
+/* Names of a CSV's columns when they are not Azure's, and what a bare number of its clock counts; NULL, CLOCK_GUESS:
+ * Azure's names; by size (see import/azure.c), which a note says. */
+enum csv_column { CSV_ARRIVED, CSV_INPUT, CSV_OUTPUT, CSV_COLUMNS };
+enum csv_clock { CLOCK_GUESS, CLOCK_S, CLOCK_MS, CLOCK_US, CLOCK_NS };
+struct csv_options { const char *column[CSV_COLUMNS]; enum csv_clock clock; };
+
 /* What texts lack: lengths in tokens need a tokenizer, times a law. Nothing is guessed. */
 struct text_options {
     /* Tokens of a prompt (with what the model wants around it) or of an answer, or -1 when they cannot
@@ -87,6 +93,7 @@ struct trace_options {
     bool sort;
     FILE *report;                      /* warnings and further errors go here; NULL: nowhere */
     struct text_options texts;
+    struct csv_options csv;
 };
 
 int  trace_read(struct trace *t, const char *path, const struct trace_options *o, struct err *e);

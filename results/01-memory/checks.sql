@@ -44,7 +44,7 @@ SELECT 'capacity at 0.5 s/token, paged over Orca (Oracle)', a.capacity / b.capac
 FROM x_knee a, x_knee b WHERE a.label = 'paged' AND b.label = 'Orca (Oracle)';
 SELECT 'capacity at 0.5 s/token, paged over Orca (Max)', a.capacity / b.capacity, 2.7, 8, '2.7 to 8', NULL
 FROM x_knee a, x_knee b WHERE a.label = 'paged' AND b.label = 'Orca (Max)';
-SELECT 'capacity at 0.5 s/token, paged over static', a.capacity / b.capacity, 8, 25, 'up to 22', NULL
+SELECT 'capacity at 0.5 s/token, paged over static', a.capacity / b.capacity, 8, 22, 'up to 22', NULL
 FROM x_knee a, x_knee b WHERE a.label = 'paged' AND b.label = 'static';
 SELECT 'capacities in the order static < Max < Pow2 < Oracle < paged (1: yes)', group_concat(place, '') = '51234',
        1, 1, '1', NULL FROM (SELECT place FROM x_knee ORDER BY capacity) HAVING count(*) = 5;

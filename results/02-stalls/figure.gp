@@ -9,8 +9,8 @@ set xrange [0:*]; set xlabel 'requests per second' offset 0, 0.4
 eval(panel(3, 'gap between tokens, P99'))
 set arrow 1 from graph 0, first 100 to graph 1, first 100 nohead dt 2 lc rgb '#777777' back
 set arrow 2 from graph 0, first 500 to graph 1, first 500 nohead dt 2 lc rgb '#777777' back
-set label 4 'strict' at graph 0.99, first 100 right offset 0, 0.5 font ',8' textcolor rgb '#666666'
-set label 5 'relaxed' at graph 0.99, first 500 right offset 0, 0.5 font ',8' textcolor rgb '#666666'
+set label 4 'strict' at graph 0.02, first 100 left offset 0, 0.5 font ',8' textcolor rgb '#666666'
+set label 5 'relaxed' at graph 0.02, first 500 left offset 0, 0.5 font ',8' textcolor rgb '#666666'
 unset key
 plot for [i=1:N2] DATA index FIRST2 + i - 1 using 2:3 with linespoints lc rgb color(S2[i]-1) pt point(S2[i]-1) ps 0.7 lw 1.4
 eval(headoff)

@@ -1,8 +1,11 @@
-/* azure.c - Azure LLM inference traces: CSV with TIMESTAMP, ContextTokens, GeneratedTokens.
+/* azure.c - CSV: Azure LLM inference traces (TIMESTAMP, ContextTokens, GeneratedTokens), or anybody's log whose columns
+ * options.csv names.
  *
  * Columns are found by name, since the sources order them differently; other columns are named once
  * and left out. Times have 0 to 9 digits of a second, with or without a zone, one zone a file. They
- * become microseconds from the earliest row, and the clock of the first is kept as time_zero. */
+ * become microseconds from the earliest row, and the clock of the first is kept as time_zero.
+ * A log of one's own may have bare numbers instead: seconds, ms, us or ns, since 1970 or since anything. Where the
+ * unit is not given it follows from the first row, if that is a time since 1970 (2001 to 2286); else they are seconds. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,15 +14,18 @@
 #include "base/num.h"
 #include "workloads/reader.h"
 
-enum { COL_TIME, COL_IN, COL_OUT, N_COL, MAX_CELL = 64 };
-static const char *const columns[N_COL] = { "TIMESTAMP", "ContextTokens", "GeneratedTokens" };
+enum { COL_TIME = CSV_ARRIVED, COL_IN = CSV_INPUT, COL_OUT = CSV_OUTPUT, N_COL = CSV_COLUMNS, MAX_CELL = 64 };
+static const char *const azure_columns[N_COL] = { "TIMESTAMP", "ContextTokens", "GeneratedTokens" };
 
 struct cell { char *text; size_t n; };
 struct csv {
     struct reader *r;
+    const char *const *columns;    /* [N_COL] */
+    bool is_own;                   /* not Azure's */
+    enum csv_clock clock;          /* of bare numbers; CLOCK_GUESS until the first row, or with dates */
     int at[N_COL];                 /* which cell holds which column */
     int n_cell;                    /* cells a line must have */
-    bool has_zone;                 /* first row's choice */
+    bool is_number, has_zone;      /* first row's choice */
     int zone_min;
 };
 
@@ -74,7 +80,7 @@ static int refuse_header(struct reader *r, const struct place *at, const char *t
                        "unknown format: the file begins with %s; expected serving-trace/1 (JSON "
                        "or JSONL), Mooncake JSONL, or CSV with the columns TIMESTAMP, "
                        "ContextTokens, "
-                       "GeneratedTokens",
+                       "GeneratedTokens; other columns are named with --column",
                        shown(text, n, buf));
 }
 
@@ -84,8 +90,8 @@ static int find_columns(struct csv *c, const struct place *at, struct text *b)
     char buf[64];
     int n;
 
-    if (!memmem(b->p, b->n, columns[0], strlen(columns[0])) &&
-        !memmem(b->p, b->n, columns[1], strlen(columns[1])))
+    if (!c->is_own && !memmem(b->p, b->n, c->columns[0], strlen(c->columns[0])) &&
+        !memmem(b->p, b->n, c->columns[1], strlen(c->columns[1])))
         return refuse_header(c->r, at, b->p, b->n);
     if (!memchr(b->p, ',', b->n))
         return refuse_header(c->r, at, b->p, b->n);
@@ -97,18 +103,19 @@ static int find_columns(struct csv *c, const struct place *at, struct text *b)
     for (int i = 0; i < n; i++) {
         int k = 0;
 
-        while (k < N_COL && strcmp(cell[i].text, columns[k]))
+        while (k < N_COL && strcmp(cell[i].text, c->columns[k]))
             k++;
         if (k == N_COL)
             reader_warn(c->r, "note: column %s is left out", shown(cell[i].text, cell[i].n, buf));
         else if (c->at[k] >= 0)
-            return reader_fail(c->r, at, "column %s stands twice", columns[k]);
+            return reader_fail(c->r, at, "column %.60s stands twice", c->columns[k]);
         else
             c->at[k] = i;
     }
     for (int k = 0; k < N_COL; k++)
         if (c->at[k] < 0)
-            return reader_fail(c->r, at, "column %s is missing", columns[k]);
+            return reader_fail(c->r, at, "column %.60s is missing%s", c->columns[k],
+                               c->is_own ? "; --column takes names of this line" : "");
     return 0;
 }
 
@@ -200,31 +207,78 @@ static int clock_time(const char *s, int64_t *us, bool *has_zone, int *zone_min)
     return 0;
 }
 
+/* A bare number, in units of the clock, as microseconds; -1 when it is none. Ten digits before the point are seconds
+ * since 1970, thirteen ms, and so on; what is smaller counts from somewhere else. */
+static int number_time(const char *s, enum csv_clock *clock, int64_t *us)
+{
+    static const int64_t per_unit[] = { 0, 1000000, 1000, 1, 0 };
+    int64_t whole = 0, part;
+    int n = 0;
+
+    for (; *s >= '0' && *s <= '9'; s++, n++) {
+        if (n == 19 || whole > INT64_MAX / 10 - 1)
+            return -1;
+        whole = whole * 10 + (*s - '0');
+    }
+    if (!n || (part = fraction(&s)) < 0 || *s)
+        return -1;
+    if (*clock == CLOCK_GUESS)
+        *clock = whole < INT64_C(10000000000) ? CLOCK_S : whole < INT64_C(10000000000000) ? CLOCK_MS
+                 : whole < INT64_C(10000000000000000) ? CLOCK_US : CLOCK_NS;
+    if (*clock == CLOCK_NS)
+        return *us = whole / 1000, 0;
+    if (whole > INT64_C(100000000000000000) / per_unit[*clock])
+        return -1;
+    *us = whole * per_unit[*clock] + part * per_unit[*clock] / 1000000;
+    return 0;
+}
+
+/* The first row says what the file's times are. */
+static void begin_clock(struct csv *c, int64_t us, bool is_number, bool has_zone, int zone_min)
+{
+    static const char *const units[] = { "", "seconds", "milliseconds", "microseconds", "nanoseconds" };
+    struct reader *r = c->r;
+    int a = abs(zone_min);
+
+    r->has_epoch = true;
+    r->epoch_us = us;
+    c->has_zone = has_zone;
+    c->zone_min = zone_min;
+    r->has_no_clock = is_number && us < INT64_C(1000000000000000);        /* before 2001: counted from anywhere */
+    if (has_zone)
+        snprintf(r->zone, sizeof r->zone, "%c%02d:%02d", zone_min < 0 ? '-' : '+', a / 60 % 100,
+                 a % 60);
+    if (is_number && r->o->csv.clock == CLOCK_GUESS)
+        reader_warn(r, "note: column %.60s is read as %s%s; 'unit=' in --column says otherwise", c->columns[COL_TIME],
+                    units[c->clock], r->has_no_clock ? "" : " since 1970");
+}
+
 static int take_time(struct csv *c, const struct place *at, const struct cell *cell, int64_t *out)
 {
     struct reader *r = c->r;
-    bool has_zone;
-    int zone_min, a;
+    enum csv_clock clock = c->clock;
+    bool has_zone = false, is_number, is_whole = strlen(cell->text) == cell->n;
+    int zone_min = 0;
     int64_t us;
     char buf[64];
 
-    if (strlen(cell->text) != cell->n || clock_time(cell->text, &us, &has_zone, &zone_min))
-        return reader_fail(r, at, "TIMESTAMP %s: not a time; expected YYYY-MM-DD HH:MM:SS, 0 to 9 "
-                           "digits after a point, and a zone or none",
-                           shown(cell->text, cell->n, buf));
+    is_number = c->is_own && is_whole && !number_time(cell->text, &clock, &us);
+    if (!is_number && (!is_whole || clock_time(cell->text, &us, &has_zone, &zone_min)))
+        return reader_fail(r, at, "%.60s %s: not a time; expected YYYY-MM-DD HH:MM:SS, 0 to 9 "
+                           "digits after a point, and a zone or none%s", c->columns[COL_TIME],
+                           shown(cell->text, cell->n, buf), c->is_own ? "; or a number" : "");
+    has_zone = has_zone || is_number;                 /* counted from 1970, it is UTC */
     if (!r->has_epoch) {
-        r->has_epoch = true;
-        r->epoch_us = us;
-        c->has_zone = has_zone;
-        c->zone_min = zone_min;
-        a = abs(zone_min);
-        if (has_zone)
-            snprintf(r->zone, sizeof r->zone, "%c%02d:%02d", zone_min < 0 ? '-' : '+', a / 60 % 100,
-                     a % 60);
+        c->clock = is_number ? clock : CLOCK_GUESS;
+        c->is_number = is_number;
+        begin_clock(c, us, is_number, has_zone, zone_min);
     }
+    if (is_number != c->is_number)
+        return reader_fail(r, at, "%.60s %s: the rows before have %s", c->columns[COL_TIME],
+                           shown(cell->text, cell->n, buf), c->is_number ? "numbers" : "dates");
     if (has_zone != c->has_zone || zone_min != c->zone_min)
         return reader_fail(r, at,
-                           "TIMESTAMP %s: not in the zone of the rows before; one zone a file",
+                           "%.60s %s: not in the zone of the rows before; one zone a file", c->columns[COL_TIME],
                            shown(cell->text, cell->n, buf));
     *out = us - r->epoch_us;
     return 0;
@@ -236,10 +290,10 @@ static int take_count(struct csv *c, const struct place *at, int column, const s
     char buf[64];
 
     if (!cell->n)
-        return reader_fail(c->r, at, "%s: is empty", columns[column]);
+        return reader_fail(c->r, at, "%.60s: is empty", c->columns[column]);
     if (strlen(cell->text) == cell->n && !parse_int(cell->text, INT64_MIN, INT64_C(1) << 53, out))
         return 0;
-    return reader_fail(c->r, at, "%s %s: not a whole number", columns[column],
+    return reader_fail(c->r, at, "%.60s %s: not a whole number", c->columns[column],
                        shown(cell->text, cell->n, buf));
 }
 
@@ -267,13 +321,15 @@ static int take_line(struct csv *c, const struct place *at, struct text *b)
 
 int azure_read(struct reader *r)
 {
-    struct csv c = { .r = r };
+    bool is_own = r->o->csv.column[COL_TIME];
+    struct csv c = { .r = r, .is_own = is_own, .columns = is_own ? r->o->csv.column : azure_columns,
+                     .clock = r->o->csv.clock };
     struct place at = { 0 };
     int rc;
 
     if (source_line(r->src, &r->row_text, &at) <= 0 || find_columns(&c, &at, &r->row_text))
         return -1;
-    snprintf(r->t->format, sizeof r->t->format, "azure-csv");
+    snprintf(r->t->format, sizeof r->t->format, "%s", is_own ? "csv" : "azure-csv");
     r->t->time_step_s = 1e-6;
     while (!reader_full(r)) {
         if ((rc = source_line(r->src, &r->row_text, &at)) <= 0)
