@@ -19,6 +19,11 @@ typed = $(if $(filter command,$(firstword $(origin $1))),$(value $1))
 quote = '$(subst ','\'',$(1))'
 option = $(if $(call typed,$1),--$2 $(call quote,$(call typed,$1)))
 db = $(call option,DB,db)
+# What make experiment reads, and what the build does; a slip of the finger is refused by its name.
+known = TRACE DEVICE PROFILE MODEL STRATEGY RATE LIMIT REPEATS SEED NAME DB KV SLO PACE SCALES CHAT EXPERIMENT \
+	CC CXX CFLAGS CXXFLAGS EXTRA_CFLAGS LDFLAGS LIBS SAN TSAN DEBUG WERROR V CUDA NVCC NVFLAGS ARCH SHELL \
+	FILTER OUT CALL SECONDS
+given = $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
 
 all: gen                 ## build the program: build/servelab (and the cuda device where nvcc and a GPU are)
 	$(compile) bin || .ci/deps why
@@ -37,7 +42,10 @@ deps:                    ## install what is missing to build, test and plot (Deb
 deps-dev:                ## also what the checks of .ci/run need: clang, OpenMP, sanitizers
 	@.ci/deps dev
 
-experiment:              ## replay a trace: TRACE=chat.json [DEVICE= ...]; a paper's: EXPERIMENT=01-memory
+typed:
+	@.ci/typed '$(known)' $(call quote,$(given))
+
+experiment: typed        ## replay a trace: TRACE=chat.json [DEVICE= ...]; a paper's: EXPERIMENT=01-memory
 ifneq ($(call typed,EXPERIMENT),)
 	@$(MAKE) --no-print-directory all
 	@$(BIN) experiment $(call quote,$(call typed,EXPERIMENT))
@@ -106,4 +114,4 @@ clean:                   ## remove everything that was built (recorded runs stay
 gen:
 	@CUDA='$(CUDA)' .ci/gen
 
-.PHONY: all cuda help deps deps-dev experiment test test-emu test-cuda on-gpu model fuzz mutants emu-mutants layers doctor bench plots report trace clean gen
+.PHONY: all cuda help deps deps-dev experiment test test-emu test-cuda on-gpu model fuzz mutants emu-mutants layers doctor bench plots report trace clean gen typed

@@ -3,7 +3,10 @@
  * at the first rate plus its output tokens at the second, which stands for a small batch. */
 #include "harness/estimate.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include "harness/choice.h"
 
 static int probe(struct model *m, struct kv_pool *kv, uint32_t n_prompt, uint32_t n_out, double *s_per_token,
                  struct err *e)
@@ -47,6 +50,16 @@ static int measure(struct loaded_set *models, struct kv_pool *kv, const struct s
            probe(m, kv, 1, 8, &known[(*n)++].per_out, e) ? -1 : 0;
 }
 
+static bool too_big(const struct loaded_set *models, const struct kv_pool *kv, const struct strategy *st, struct err *e)
+{
+    struct wfmt *fmt = models->dev->mem_bytes ? choice_formats(st, models->shape.n_layer, e) : NULL;
+    bool big = fmt && model_weight_bytes(&models->shape, fmt, models->dev->ops->act_bytes) + kv->bytes >
+                      models->dev->mem_bytes;
+
+    free(fmt);
+    return big;
+}
+
 double estimate_sweep(const struct sweep_conf *c, struct loaded_set *models, struct kv_pool *kv,
                       const struct trace *t, const struct trace_info *info, struct err *e)
 {
@@ -58,7 +71,9 @@ double estimate_sweep(const struct sweep_conf *c, struct loaded_set *models, str
         return (double)(c->n_strategy * c->n_rate * c->repeats) *
                (0.05 + 2e-6 * (double)info->output_tokens + 2e-6 * t->n);
     for (size_t i = 0; i < c->n_strategy; i++) {
-        if (measure(models, kv, &c->strategy[i], known, &n, &at, e))
+        if (too_big(models, kv, &c->strategy[i], e))
+            continue;                           /* its run will say so */
+        if (e->code || measure(models, kv, &c->strategy[i], known, &n, &at, e))
             return -1;
         for (size_t x = 0; x < c->n_rate; x++) {
             double run = known[at].per_prompt * (double)info->prompt_tokens +

@@ -31,7 +31,7 @@ static int64_t pick_run(struct selection *s, int64_t group, const char *what, st
 }
 
 /* a, b: slowest and fastest of the precision with most strategies; c, d: contiguous and paged under
- * the scheduler where that pair is fastest, else a and b again. */
+ * the scheduler where most requests wait longest for memory, else a and b again. */
 static int choose_runs(struct selection *s, const struct figure_options *o, struct figure_args *a,
                        struct err *e)
 {
@@ -43,7 +43,8 @@ static int choose_runs(struct selection *s, const struct figure_options *o, stru
     static const char pair[] =
         "SELECT %s.run_id FROM x_rows c JOIN x_rows d USING (group_id, scheduler, weight_dtype) "
         "WHERE group_id = ?1 AND c.counted > 0 AND d.counted > 0 AND c.memory LIKE 'contig%%' AND "
-        "d.memory LIKE 'paged%%' ORDER BY d.tok_s DESC, d.color_index, c.color_index LIMIT 1";
+        "d.memory LIKE 'paged%%' ORDER BY (SELECT sum(1.0 * wait_no_kv * (end_ns - start_ns)) FROM steps WHERE "
+        "run_id IN (c.run_id, d.run_id)) DESC, c.kv_peak_pct + d.kv_peak_pct DESC, d.color_index, c.color_index LIMIT 1";
     char *low = sqlite3_mprintf(one_precision, "ASC", "DESC", "ASC");
     char *high = sqlite3_mprintf(one_precision, "DESC", "ASC", "DESC");
     char *left = sqlite3_mprintf(pair, "c"), *right = sqlite3_mprintf(pair, "d");
@@ -65,7 +66,8 @@ static int choose_runs(struct selection *s, const struct figure_options *o, stru
     return 0;
 }
 
-static void put_caption(FILE *gp, sqlite3_stmt *q)
+/* What is cut off at the right edge must not be how it was obtained: that stands first. */
+static void put_caption(FILE *gp, sqlite3_stmt *q, const char *pool)
 {
     char trace[48], model[40], backend[64], commit[24];
     const char *note = clock_note(column_str(q, 3), column_str(q, 4));
@@ -75,12 +77,13 @@ static void put_caption(FILE *gp, sqlite3_stmt *q)
     backend_str(column_str(q, 2), backend, sizeof backend);
     label_safe(column_str(q, 8), commit, sizeof commit);
     fprintf(gp,
-            "captioned(rate) = 'servelab %s, commit %s; trace %s (%.8s), %d requests, '.rate.'; "
-            "%s%s; %s; %s'\nCAPTION = captioned('x%g rate'); RATE_MIN = %g; RATE_MAX = %g\n",
-            SERVELAB_VERSION, commit, trace, column_str(q, 9), sqlite3_column_int(q, 5), model,
-            sqlite3_column_int(q, 7) ? ", synthetic weights" : "", backend,
-            *note ? note : "measured, monotonic clock", sqlite3_column_double(q, 6),
-            sqlite3_column_double(q, 13), sqlite3_column_double(q, 14));
+            "captioned(rate) = '%s; %s%s on %s; trace %s (%.8s), %d requests, '.rate.'%s%s'\n"
+            "STAMP = 'servelab %s, commit %.12s'; CAPTION = captioned('x%g rate'); RATE_MIN = %g; RATE_MAX = %g\n",
+            *note ? note : "measured, monotonic clock", model,
+            sqlite3_column_int(q, 7) ? ", synthetic weights," : "", backend, trace,
+            column_str(q, 9), sqlite3_column_int(q, 5), *pool ? ", " : "", pool, SERVELAB_VERSION, commit,
+            sqlite3_column_double(q, 6), sqlite3_column_double(q, 13),
+            sqlite3_column_double(q, 14));
 }
 
 static int put_group(FILE *gp, struct selection *s, const struct figure_args *a, struct err *e)
@@ -103,13 +106,16 @@ static int put_group(FILE *gp, struct selection *s, const struct figure_args *a,
                                  "BY x.run_id LIMIT 1",
                                  e);
 
+    char pool[160];
+
     if (!q)
         return -1;
+    kv_pool_str(s, a->group, false, pool, sizeof pool);
     sqlite3_bind_int64(q, 1, a->group);
     sqlite3_bind_int64(q, 2, a->family);
     if (sqlite3_step(q) == SQLITE_ROW) {
-        put_caption(gp, q);
-        fprintf(gp, "TAIL = '%s'; SLO_TTFT = %.9g; SLO_TPOT = %.9g; SLO_E2E = %.9g\n", a->tail,
+        put_caption(gp, q, pool);
+        fprintf(gp, "TAIL = '%s'; SLO_SHARE = %.9g; SLO_TTFT = %.9g; SLO_TPOT = %.9g; SLO_E2E = %.9g\n", a->tail, s->slo_share,
                 sqlite3_column_double(q, 10), sqlite3_column_double(q, 11),
                 sqlite3_column_double(q, 12));
     }
@@ -314,6 +320,8 @@ int figures_make(const char *db, const char *which, const struct figure_options 
 
     if (selection_open(&s, db, which, e))
         return -1;
+    if (o->slo_share > 0)
+        s.slo_share = o->slo_share;
     bad = figures_of(&s, o, out, e);
     selection_close(&s);
     return bad;

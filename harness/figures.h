@@ -27,6 +27,7 @@ struct figure_options {
     const char *const *names;          /* [n_names]; none: all */
     int n_names;
     const char *dir;                   /* NULL: beside the database, as above */
+    double slo_share;                  /* percent of requests that must meet the SLO; 0: the usual */
 };
 struct figures {
     struct figure figure[FIGURES_MAX];

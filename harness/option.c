@@ -39,6 +39,22 @@ int option_int(const char *option, int64_t least, int64_t most, int64_t *out, st
          : err_set(e, EXIT_USAGE, "--%s %s: expected %lld to %lld", option, optarg, (long long)least, (long long)most);
 }
 
+/* A first reading of the whole line: which option stands twice? 0, or -1 with e. The last one would win unseen. */
+static int once_each(const struct verb *v, int argc, char **argv, const struct option *all, struct err *e)
+{
+    uint64_t seen[2] = { 0 };
+    int c, at = 0, rc = 0;
+
+    while (!rc && (c = getopt_long(argc, argv, "h", all, &at)) != -1)
+        if (c != '?' && c != 'h' && at < 128) {
+            if (seen[at / 64] & (uint64_t)1 << at % 64)
+                rc = err_set(e, EXIT_USAGE, "%s: --%s is given twice; give it once", v->name, all[at].name);
+            seen[at / 64] |= (uint64_t)1 << at % 64;
+        }
+    optind = 0;                                    /* the next call begins anew */
+    return rc;
+}
+
 int verb_option(const struct verb *v, int argc, char **argv, const struct option *opts, bool *done,
                 struct err *e)
 {
@@ -52,6 +68,8 @@ int verb_option(const struct verb *v, int argc, char **argv, const struct option
     all[n] = (struct option){ "help", no_argument, NULL, 0x7f01 };
     all[n + 1] = (struct option){ 0 };
     opterr = 0;
+    if (optind <= 1 && once_each(v, argc, argv, all, e))
+        return '?';
     c = getopt_long(argc, argv, "h", all, NULL);
     if (c == 0x7f01 || c == 'h') {
         fputs(v->help, stdout);

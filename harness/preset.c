@@ -126,7 +126,8 @@ int preset_load(struct preset *p, const char *path, struct err *e)
     return rc;
 }
 
-static int append(struct strategy *s, size_t *n, const char *text, const char *preset, struct err *e)
+/* A preset of one strategy is the name by which that is asked for, and shown; a list's name is none. */
+static int append(struct strategy *s, size_t *n, const char *text, const char *preset, bool alone, struct err *e)
 {
     if (*n == STRATEGIES_MAX)
         return err_set(e, EXIT_USAGE, "more than %d strategies in one experiment", STRATEGIES_MAX);
@@ -136,6 +137,7 @@ static int append(struct strategy *s, size_t *n, const char *text, const char *p
         if (!strcmp(s[i].name, s[*n].name))
             return err_set(e, EXIT_USAGE, "strategy '%s' stands twice in one experiment", s[i].name);
     snprintf(s[*n].preset, sizeof s->preset, "%s", preset);
+    snprintf(s[*n].label, sizeof s->label, "%s", alone ? preset : "");
     ++*n;
     return 0;
 }
@@ -151,7 +153,7 @@ static int append_preset(struct strategy *s, size_t *n, const char *name, struct
     if (!home_find("strategy or preset", "strategies/presets", name, ".json", path, sizeof path, e))
         rc = preset_load(p, path, e);
     for (size_t i = 0; !rc && i < p->n; i++)
-        rc = append(s, n, p->strategy[i], p->name, e);
+        rc = append(s, n, p->strategy[i], p->name, p->n == 1, e);
     free(p);
     return rc;
 }
@@ -162,7 +164,7 @@ int strategies_parse(struct strategy *s, size_t *n, const char *text, struct err
     int rc = copy ? 0 : err_set(e, EXIT_RUN_FAILED, "out of memory");
 
     for (char *p = copy ? strtok_r(copy, ",", &save) : NULL; !rc && p; p = strtok_r(NULL, ",", &save))
-        rc = strchr(p, '+') ? append(s, n, p, "", e) : append_preset(s, n, p, e);
+        rc = strchr(p, '+') ? append(s, n, p, "", false, e) : append_preset(s, n, p, e);
     free(copy);
     if (!rc && !*n)
         return err_set(e, EXIT_USAGE, "no strategy was given");

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/capacity.h"
 #include "harness/escape.h"
 #include "harness/summary.h"
 #include "harness/verb.h"
@@ -84,7 +85,7 @@ static int put_labels(struct report *r)
 
 static void put_group_name(struct report *r, sqlite3_stmt *g)
 {
-    char slo[100], backend[64];
+    char slo[100], backend[64], pool[160];
     const char *note = clock_note(column_str(g, 4), column_str(g, 5));
 
     slo_str(column_str(g, 7), slo, sizeof slo);
@@ -97,8 +98,11 @@ static void put_group_name(struct report *r, sqlite3_stmt *g)
     escape_html(r->out, backend);
     fprintf(r->out, " &middot; SLO ");
     escape_html(r->out, slo);
-    fprintf(r->out, "</h3>\n<p class=\"soft\">%s%s</p>\n", *note ? note : "measured",
-            sqlite3_column_int(g, 8) ? "; synthetic weights" : "");
+    kv_pool_str(r->s, sqlite3_column_int64(g, 0), true, pool, sizeof pool);
+    fprintf(r->out, "</h3>\n<p class=\"soft\">%s%s%s", *note ? note : "measured",
+            sqlite3_column_int(g, 8) ? "; synthetic weights" : "", *pool ? "; " : "");
+    escape_html(r->out, pool);
+    fputs("</p>\n", r->out);
 }
 
 static void put_line(void *ctx, const char *line)
@@ -220,7 +224,8 @@ static int put_group_table(struct report *r, sqlite3_stmt *g)
     snprintf(tail, sizeof tail, "%s", column_str(g, 9));
     snprintf(caption, sizeof caption, "tail: %s", tail);
     snprintf(sql, sizeof sql,
-             "SELECT strategy, tok_s, CASE WHEN repeats > 1 THEN CAST(round(tok_s_min) AS "
+             "SELECT label || CASE WHEN counted = 0 AND EXISTS (SELECT 1 FROM x_runs u WHERE u.group_id = ?1 AND "
+             "u.label = x_rows.label AND u.reasons LIKE 'does not fit%%') THEN ' (does not fit)' ELSE '' END, tok_s, CASE WHEN repeats > 1 THEN CAST(round(tok_s_min) AS "
              "INTEGER) || ' to ' || CAST(round(tok_s_max) AS INTEGER) ELSE '' END, "
              "attainment_pct, goodput_rps, ttft_p50_ms, ttft_%s_ms, tpot_p50_ms, tpot_%s_ms, "
              "e2e_p50_ms, kv_peak_pct, kv_waste_pct, mean_batch, preemptions, counted || ' of ' "
@@ -229,10 +234,48 @@ static int put_group_table(struct report *r, sqlite3_stmt *g)
     return put_table(r, sql, sqlite3_column_int64(g, 0), c, (int)(sizeof c / sizeof *c), caption);
 }
 
+static int put_family_capacity(struct report *r, int64_t family)
+{
+    static const struct column c[] = {{"strategy", TEXT}, {"highest rate", TEXT}, {"req/s", 1}, {"SLO met %", 0},
+                                      {"goodput req/s", 1}, {"first rate that fails", TEXT}};
+    char sql[2400], slo[100], backend[64];
+    sqlite3_stmt *q = ask(r, CAPACITY_ABOUT, family);
+    const char *note;
+
+    if (!q || sqlite3_step(q) != SQLITE_ROW) {
+        sqlite3_finalize(q);
+        return -1;
+    }
+    slo_str(column_str(q, 5), slo, sizeof slo);
+    backend_str(column_str(q, 2), backend, sizeof backend);
+    fprintf(r->out, "<h3>Highest rate with at least %g %% of the requests within the SLO: ", r->s->slo_share);
+    escape_html(r->out, column_str(q, 0));
+    fputs(", ", r->out);
+    escape_html(r->out, backend);
+    fputs(" &middot; SLO ", r->out);
+    escape_html(r->out, slo);
+    note = clock_note(column_str(q, 3), column_str(q, 4));
+    fprintf(r->out, "</h3>\n<p class=\"soft\">%s%sread off the rates that were run, not interpolated</p>\n", note,
+            *note ? "; " : "");
+    sqlite3_finalize(q);
+    return put_table(r, capacity_sql(r->s, sql, sizeof sql), family, c, (int)(sizeof c / sizeof *c), "");
+}
+
+static int put_capacity(struct report *r)
+{
+    sqlite3_stmt *q = ask(r, CAPACITY_FAMILIES, 0);
+    int bad = !q;
+
+    while (!bad && sqlite3_step(q) == SQLITE_ROW)
+        bad = put_family_capacity(r, sqlite3_column_int64(q, 0));
+    sqlite3_finalize(q);
+    return bad;
+}
+
 static int put_tables(struct report *r)
 {
     sqlite3_stmt *g = ask(r, groups_sql, 0);
-    int bad = !g;
+    int bad = !g || put_capacity(r);
 
     while (!bad && sqlite3_step(g) == SQLITE_ROW) {
         put_group_name(r, g);
@@ -260,6 +303,40 @@ static int put_runs(struct report *r)
     return put_table(r, sql, 0, c, (int)(sizeof c / sizeof *c), "");
 }
 
+/* What each label stands for, and the pool that each manager made its blocks of. */
+static int put_strategies(struct report *r)
+{
+    static const struct column c[] = {{"strategy", TEXT}, {"preset", TEXT}, {"stands for", WRAP}, {"KV slots", 0},
+                                      {"KV blocks", 0},   {"KV bytes", 0},  {"KV asked", TEXT}};
+
+    return put_table(r, "SELECT DISTINCT g.label, coalesce(g.preset, ''), g.strategy, r.kv_slots_obtained, "
+                     "r.kv_blocks_total, r.kv_slots_obtained * m.kv_bytes_per_token, CASE json_extract(x.spec_json, "
+                     "'$.kv') WHEN '' THEN 'default: 4 longest sequences' ELSE '--kv ' || json_extract(x.spec_json, "
+                     "'$.kv') END || CASE WHEN r.kv_slots_obtained * m.kv_bytes_per_token < 0.9 * r.kv_bytes_asked THEN "
+                     "'; fewer obtained: memory' ELSE '' END FROM x_runs g JOIN runs r USING (run_id) JOIN models m ON "
+                     "m.model_id = r.model_id JOIN experiments x ON x.experiment_id = r.experiment_id "
+                     "ORDER BY g.color_index", 0, c, sizeof c / sizeof *c, "strategies");
+}
+
+/* The machine that sim was told of, as its profile says. */
+static int put_machine(struct report *r)
+{
+    static const struct column c[] = {{"profile", TEXT}, {"sha256", TEXT}, {"about", WRAP}, {"FLOP/s", TEXT},
+                                      {"bytes/s", TEXT}, {"reached", TEXT}, {"launch ns", 0}, {"memory", TEXT},
+                                      {"tables", 0}};
+
+    if (!db_int(r->s->db, "SELECT count(*) FROM experiments WHERE experiment_id = ?1 AND json_extract(spec_json, "
+                "'$.profile') IS NOT NULL", r->s->experiment, 0))
+        return 0;
+    return put_table(r, "SELECT json_extract(p, '$.name'), sum256, json_extract(p, '$.about'), printf('%.4g', "
+                     "json_extract(p, '$.flops')), printf('%.4g', json_extract(p, '$.bandwidth')), printf('%.3g of FLOP/s, "
+                     "%.3g of bytes/s', json_extract(p, '$.flop_efficiency'), json_extract(p, '$.byte_efficiency')), "
+                     "json_extract(p, '$.launch_ns'), printf('%.1f GiB', json_extract(p, '$.mem_bytes') / 1073741824.0), "
+                     "coalesce(json_array_length(p, '$.ops'), 0) FROM (SELECT json_extract(spec_json, '$.profile') AS p, "
+                     "json_extract(spec_json, '$.profile_sha256') AS sum256 FROM experiments WHERE experiment_id = ?1)",
+                     r->s->experiment, c, sizeof c / sizeof *c, "simulated machine, assumed by its profile");
+}
+
 static int put_inputs(struct report *r)
 {
     static const struct column trace[] = {
@@ -272,7 +349,8 @@ static int put_inputs(struct report *r)
                                         {"cores", 0},    {"compiler", WRAP}, {"flags", WRAP},
                                         {"commit", TEXT}};
 
-    return put_table(r,
+    return put_strategies(r) || put_machine(r) ||
+           put_table(r,
                      "SELECT DISTINCT t.name, t.sha256, t.format, t.request_count, "
                      "t.prompt_tokens_total, t.output_tokens_total, t.licence, t.source FROM runs "
                      "JOIN traces t USING (trace_id)",

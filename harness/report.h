@@ -24,6 +24,8 @@ void report_list_figures(json_t *files, const struct figures *figures, const cha
 /* The table: one object per group and strategy, columns as in x_rows, NULL where a sample carries no number. NULL and
  * *e when it cannot be read. */
 json_t *report_rows(struct selection *s, struct err *e);
+/* The highest rate that each strategy bears (harness/capacity.h), per swept family; [] where no rates were swept. */
+json_t *report_capacity(struct selection *s, struct err *e);
 /* A text that may hold any bytes; what is not UTF-8 is made harmless. */
 json_t *report_text(const char *text);
 /* One line on stdout; v is freed. v NULL: something in it was not UTF-8, which is refused; what: which. */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "harness/capacity.h"
 #include "results/db.h"
 
 json_t *report_text(const char *text)
@@ -57,6 +58,45 @@ static json_t *value(sqlite3_stmt *q, int i)
     case SQLITE_NULL: return json_null();
     default: return report_text(column_str(q, i));
     }
+}
+
+static int add_capacity(json_t *all, struct selection *s, int64_t family, struct err *e)
+{
+    static const char *const key[] = { "label", "rate", "offered_rps", "attainment_pct", "goodput_rps", "fails_with" };
+    char sql[2400];
+    sqlite3_stmt *q = db_prepare(s->db, s->path, capacity_sql(s, sql, sizeof sql), e);
+
+    if (!q)
+        return -1;
+    sqlite3_bind_int64(q, 1, family);
+    while (sqlite3_step(q) == SQLITE_ROW) {
+        json_t *o = json_pack("{s:I, s:f}", "family", (json_int_t)family, "slo_share", s->slo_share);
+
+        for (int i = 0; i < 6; i++) {
+            json_t *v = value(q, i);
+
+            json_object_set_new(o, key[i], v ? v : json_null());
+        }
+        json_array_append_new(all, o);
+    }
+    sqlite3_finalize(q);
+    return 0;
+}
+
+json_t *report_capacity(struct selection *s, struct err *e)
+{
+    sqlite3_stmt *q = db_prepare(s->db, s->path, CAPACITY_FAMILIES, e);
+    json_t *all = q ? json_array() : NULL;
+    int bad = !q;
+
+    while (!bad && sqlite3_step(q) == SQLITE_ROW)
+        bad = add_capacity(all, s, sqlite3_column_int64(q, 0), e);
+    sqlite3_finalize(q);
+    if (bad) {
+        json_decref(all);
+        all = NULL;
+    }
+    return all;
 }
 
 json_t *report_rows(struct selection *s, struct err *e)
@@ -113,6 +153,9 @@ int report_page(struct selection *s, const char *formats, const char *out, FILE 
         fprintf(say, "figures: %s\n", figures->figure[0].dir);
     if (!bad && say)
         fprintf(say, "report: %s\n", out ? out : path);
+    if (!bad && say && s->n_earlier && !out)
+        fprintf(say, "(the name was used before: %d earlier report%s beside it stay%s)\n", s->n_earlier,
+                s->n_earlier == 1 ? "" : "s", s->n_earlier == 1 ? "s" : "");
     if (!bad && files) {
         report_list_figures(files, figures, formats);
         add(files, out ? out : path, "the page: verdict, table, figures, every run, what it was run with", NULL);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "harness/capacity.h"
 #include "results/db.h"
 
 static const char make_tables[] =
@@ -36,7 +37,7 @@ static const char make_tables[] =
     "SELECT c.group_id, c.label, c.first_run, c.runs, c.counted, c.arrived, c.missed, c.run_id, "
     "       s.name AS strategy, s.strategy_id, s.scheduler, s.memory, s.weight_dtype, "
     "       c.color_index, v.repeats, v.tok_s, v.tok_s_min, v.tok_s_max, v.goodput_rps, "
-    "       v.attainment_pct, v.ttft_p50_ms, v.ttft_p90_ms, v.ttft_p95_ms, v.ttft_p99_ms, "
+    "       v.attainment_pct, v.attainment_pct_min, v.attainment_pct_max, v.ttft_p50_ms, v.ttft_p90_ms, v.ttft_p95_ms, v.ttft_p99_ms, "
     "       v.tpot_p50_ms, v.tpot_p90_ms, v.tpot_p95_ms, v.tpot_p99_ms, v.e2e_p50_ms, "
     "       v.e2e_p90_ms, v.kv_peak_pct, v.kv_waste_pct, v.mean_batch, v.preemptions "
     "FROM c JOIN strategies s USING (strategy_id) "
@@ -129,6 +130,40 @@ void slo_str(const char *slo_json, char *out, size_t size)
             at += (size_t)snprintf(out + at, size - at, "%s<=%g ", key[i], v);
     }
     snprintf(at < size ? out + at : out, at < size ? size - at : size, at ? "ms" : "none");
+}
+
+static void bytes_str(double bytes, char out[32])
+{
+    snprintf(out, 32, bytes < 0x1p30 ? "%.4g MiB" : "%.4g GiB", bytes / (bytes < 0x1p30 ? 0x1p20 : 0x1p30));
+}
+
+void kv_pool_str(struct selection *s, int64_t group, bool long_form, char *out, size_t size)
+{
+    sqlite3_stmt *q = db_prepare(s->db, s->path,
+        "SELECT max(r.kv_slots_obtained * m.kv_bytes_per_token), max(coalesce(json_extract(x.spec_json, '$.kv'), '-')), "
+        "max(coalesce(json_extract(x.spec_json, '$.device_bytes'), 0)), max(r.kv_bytes_asked) FROM x_runs g JOIN runs r "
+        "USING (run_id) JOIN models m ON m.model_id = r.model_id JOIN experiments x ON x.experiment_id = "
+        "r.experiment_id WHERE g.group_id = ?1", NULL);
+    char has[32], share[60] = "";
+    const char *kv;
+
+    out[0] = '\0';
+    if (!q)
+        return;
+    sqlite3_bind_int64(q, 1, group);
+    if (sqlite3_step(q) == SQLITE_ROW && sqlite3_column_double(q, 0) > 0) {
+        kv = column_str(q, 1);
+        bytes_str(sqlite3_column_double(q, 0), has);
+        if (sqlite3_column_double(q, 2) > 0)
+            snprintf(share, sizeof share, ", %.2g %% of the device's memory",
+                     100 * sqlite3_column_double(q, 0) / sqlite3_column_double(q, 2));
+        snprintf(out, size, long_form ? "KV pool %s%s%s%s%s" : "KV pool %s", has, *kv == '-' ? "" : " (",
+                 *kv == '-' ? "" : *kv ? "--kv " : "default: 4 longest sequences", *kv == '-' ? "" : kv,
+                 *kv == '-' ? "" : ")");
+        if (long_form)
+            snprintf(out + strlen(out), size - strlen(out), "%s", share);
+    }
+    sqlite3_finalize(q);
 }
 
 void backend_str(const char *backend, char *out, size_t size)
@@ -233,13 +268,16 @@ static int label_strategies(struct selection *s, struct err *e)
 
     if (find_shared(s, shared, e) ||
         db_exec(s->db, s->path,
-                "CREATE TEMP TABLE x_labels (strategy_id INTEGER PRIMARY KEY, label)", e))
+                "CREATE TEMP TABLE x_names (strategy_id INTEGER PRIMARY KEY, label)", e))
         return -1;
-    q = db_prepare(s->db, s->path, "SELECT DISTINCT strategy_id, name FROM strategies JOIN runs "
-                   "USING (strategy_id)", e);
-    put = db_prepare(s->db, s->path, "INSERT INTO x_labels VALUES (?,?)", e);
+    q = db_prepare(s->db, s->path, "SELECT DISTINCT strategy_id, name, CASE WHEN json_valid(config_json) THEN "
+                   "json_extract(config_json, '$.label') END FROM strategies JOIN runs USING (strategy_id)", e);
+    put = db_prepare(s->db, s->path, "INSERT INTO x_names VALUES (?,?)", e);
     while (q && put && rc == SQLITE_DONE && sqlite3_step(q) == SQLITE_ROW) {
-        make_label(column_str(q, 1), shared, label, sizeof label);
+        if (*column_str(q, 2))
+            label_safe(column_str(q, 2), label, sizeof label);
+        else
+            make_label(column_str(q, 1), shared, label, sizeof label);
         sqlite3_bind_int64(put, 1, sqlite3_column_int64(q, 0));
         sqlite3_bind_text(put, 2, label, -1, SQLITE_TRANSIENT);
         rc = sqlite3_step(put);
@@ -249,32 +287,46 @@ static int label_strategies(struct selection *s, struct err *e)
         db_fail(s->db, s->path, "labelling strategies", e);
     sqlite3_finalize(q);
     sqlite3_finalize(put);
-    return q && put && rc == SQLITE_DONE ? 0 : -1;
+    if (!q || !put || rc != SQLITE_DONE)
+        return -1;
+    return db_exec(s->db, s->path, "CREATE TEMP TABLE x_labels AS SELECT strategy_id, CASE WHEN count(*) OVER "
+                   "(PARTITION BY label) > 1 THEN substr(label, 1, 56) || ' (' || row_number() OVER (PARTITION BY "
+                   "label ORDER BY strategy_id) || ')' ELSE label END AS label FROM x_names", e);
 }
 
-/* The newest experiment of a name has the name as its folder; older ones get their id behind it. */
+static void safe_folder(const char *name, char out[65])
+{
+    size_t n = 0;
+
+    for (const char *p = name; *p && n < 64; p++, n++)
+        out[n] = isalnum((unsigned char)*p) || *p == '-' || (*p == '.' && n && isalnum((unsigned char)p[-1])) ? *p : '_';
+    out[n] = '\0';
+}
+
+/* The first experiment of a folder's name has it; later ones get their id behind it, so that no page is written over
+ * another experiment's. */
 static int name_it(struct selection *s, struct err *e)
 {
-    sqlite3_stmt *q = db_prepare(s->db, s->path,
-                                 "SELECT name, (SELECT count(*) FROM experiments b WHERE b.name = "
-                                 "a.name AND b.experiment_id > a.experiment_id) FROM experiments "
-                                 "a WHERE experiment_id = ?1",
-                                 e);
-    size_t n = 0;
+    sqlite3_stmt *q = db_prepare(s->db, s->path, "SELECT experiment_id = ?1, name FROM experiments "
+                                 "WHERE experiment_id <= ?1 ORDER BY experiment_id DESC", e);
+    char mine[65] = "", other[65];
 
     if (!q)
         return -1;
     sqlite3_bind_int64(q, 1, s->experiment);
-    if (sqlite3_step(q) == SQLITE_ROW) {
-        snprintf(s->name, sizeof s->name, "%s", column_str(q, 0));
-        for (const char *p = s->name; *p && n < 64; p++, n++)
-            s->folder[n] = isalnum((unsigned char)*p) || *p == '-' ||
-                           (*p == '.' && n && isalnum((unsigned char)p[-1])) ? *p : '_';
-        s->folder[n] = '\0';
-        if (n == 0 || sqlite3_column_int(q, 1) > 0)
-            snprintf(s->folder + n, sizeof s->folder - n, "-%lld", (long long)s->experiment);
+    while (sqlite3_step(q) == SQLITE_ROW) {
+        safe_folder(column_str(q, 1), other);
+        if (sqlite3_column_int(q, 0)) {
+            snprintf(s->name, sizeof s->name, "%s", column_str(q, 1));
+            memcpy(mine, other, sizeof mine);
+        } else {
+            s->n_earlier += !strcmp(mine, other);
+        }
     }
     sqlite3_finalize(q);
+    snprintf(s->folder, sizeof s->folder, "%s", mine);
+    if (!*mine || s->n_earlier)
+        snprintf(s->folder, sizeof s->folder, "%s-%lld", mine, (long long)s->experiment);
     return 0;
 }
 
@@ -284,6 +336,7 @@ int selection_open(struct selection *s, const char *path, const char *which, str
 
     memset(s, 0, sizeof *s);
     s->path = path;
+    s->slo_share = CAPACITY_SHARE;
     if (!db)
         return -1;
     s->experiment = db_experiment(db, path, which, e);

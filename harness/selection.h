@@ -8,7 +8,8 @@
  * group to show when one is shown x_tails   per group: its family and the highest percentile that
  * all its rows have
  *
- * Labels leave out what all strategies share and hold only harmless ASCII (label_safe). */
+ * Labels leave out what all strategies share and hold only harmless ASCII (label_safe). What was asked for by the name
+ * of a preset is labelled by that name. No two strategies have one label. */
 #ifndef HARNESS_SELECTION_H
 #define HARNESS_SELECTION_H
 
@@ -24,8 +25,10 @@ struct selection {
     const char *path;              /* of the store; the caller's */
     int64_t experiment;
     char name[128];                /* of the experiment, as recorded (any bytes) */
-    char folder[160];              /* name made safe for a file name */
+    char folder[160];              /* name made safe for a file name; with the id when n_earlier */
+    int n_earlier;                 /* experiments before it whose folder would have the same name */
     char shared[160];              /* what the labels leave out: "f16", or "" */
+    double slo_share;              /* percent of requests that must meet the SLO (harness/capacity.h); may be changed */
 };
 
 /* which: NULL or "latest", a name, a uid, an id. */
@@ -41,6 +44,9 @@ void label_safe(const char *text, char *out, size_t size);
 const char *number_str(sqlite3_stmt *s, int i, char out[24]);
 /* "ttft<=200 tpot<=50 ms", or "none" */
 void slo_str(const char *slo_json, char *out, size_t size);
+/* A group's KV pool: "KV pool 4.0 GiB (default: 4 longest sequences), 3 % of the device's memory". long_form false: its
+ * size only. "" where no run says. */
+void kv_pool_str(struct selection *s, int64_t group, bool long_form, char *out, size_t size);
 /* A backend's label without what it says in brackets: clock_note says that. Safe as label_safe. */
 void backend_str(const char *backend, char *out, size_t size);
 /* As good as the best when printed: within 0.05 %. better: +1 more, -1 less, 0 never. */

@@ -12,6 +12,7 @@
 #include "base/plain.h"
 #include "harness/choice.h"
 #include "harness/estimate.h"
+#include "harness/selection.h"
 
 enum { KV_DEFAULT_SEQS = 4 };          /* default pool: this many sequences of the maximum length */
 
@@ -58,6 +59,10 @@ static int size_in_tokens(struct sweep *s, const char *option, const char *t, en
                            "(8192tok)", option, t);
         slots = bytes / per;
     }
+    if (!t && slots < KV_TILE)
+        return err_set(s->e, EXIT_USAGE, "--max-len %u: the default KV pool of %d such sequences is %llu tokens, fewer than "
+                       "%d; give a longer --max-len, or the pool by --kv", s->max_len, KV_DEFAULT_SEQS,
+                       (unsigned long long)slots, KV_TILE);
     if (slots < KV_TILE || slots > 1u << 30)
         return err_set(s->e, EXIT_USAGE, "--%s %s: that is %llu tokens of %llu bytes each; expected "
                        "%d to %d tokens", option, t ? t : "(default)", (unsigned long long)slots,
@@ -109,6 +114,51 @@ static uint32_t declared(const struct sweep *s)
     return max_u32(most, s->c->max_new);
 }
 
+/* Weights and pool against the device's own memory, before anything is loaded. 0: it fits, or the host will tell; 1: it
+ * does not, and `would` and `v` say what would stand there; -1 with s->e. */
+static int too_big(struct sweep *s, const struct strategy *st, struct model *would, struct validity *v)
+{
+    const struct weight_source *source = loaded_source(&s->models, st, s->e);
+    struct wfmt *fmt = source ? choice_formats(st, s->shape.n_layer, s->e) : NULL;
+    double gib = 1 / 0x1p30, mem = (double)s->dev.mem_bytes, left;
+    char out[160], device[64];
+
+    if (!fmt)
+        return -1;
+    *would = (struct model){ .shape = s->shape, .is_synthetic = source->is_synthetic };
+    would->weight_bytes = model_weight_bytes(&s->shape, fmt, s->dev.ops->act_bytes);
+    memcpy(would->about, source->about, sizeof would->about);
+    free(fmt);
+    if (!s->dev.mem_bytes || would->weight_bytes + s->kv.bytes <= s->dev.mem_bytes)
+        return 0;
+    left = (mem - (double)would->weight_bytes) * 0.95 / 0x1p20;       /* steps need a little, too */
+    if (left >= 1)
+        snprintf(out, sizeof out, "give --kv %.0fMiB or less, weights in fewer bits, or a larger device", floor(left));
+    else
+        snprintf(out, sizeof out, "give weights in fewer bits, a smaller model or a larger device");
+    backend_str(s->dev.label, device, sizeof device);
+    v->word = "invalid";
+    snprintf(v->reasons, sizeof v->reasons, "does not fit: weights %.2f GiB + KV pool %.2f GiB = %.2f GiB, but %s has "
+             "%.2f GiB; %s", gib * (double)would->weight_bytes, gib * (double)s->kv.bytes,
+             gib * ((double)would->weight_bytes + (double)s->kv.bytes), device, gib * mem, out);
+    return 1;
+}
+
+/* A run that cannot begin stands in the store with its reason; the sweep goes on with the others. */
+static int not_run(struct sweep *s, const struct strategy *st, const struct model *would, const struct validity *v,
+                   double rate, uint32_t repeat, uint32_t order)
+{
+    struct replay_result r = { 0 };
+    struct op_total none[OP_N] = { { 0 } };
+
+    if (sweep_begin_run(s, would, st, rate, repeat, order) < 0)
+        return -1;
+    s->res->n_run++;
+    s->res->n_failed++;
+    fprintf(stderr, "servelab: %s: %s\n", st->name, v->reasons);
+    return sweep_end_run(s, &r, v, "failed", none);
+}
+
 static int one_run(struct sweep *s, const struct strategy *st, double rate, uint32_t repeat,
                    uint32_t order)
 {
@@ -121,11 +171,14 @@ static int one_run(struct sweep *s, const struct strategy *st, double rate, uint
     struct replay_result r;
     struct validity v;
     struct quiet before, after;
+    struct model would;
     struct err e = { 0 };
     int failed;
 
-    if (pool_for(s, choice_kv(st)))
+    if (pool_for(s, choice_kv(st)) || (failed = too_big(s, st, &would, &v)) < 0)
         return -1;
+    if (failed)
+        return not_run(s, st, &would, &v, rate, repeat, order);
     if (s->c->show_text) {
         s->texts.strategy = st->name;
         rc.on_done = texts_show;
@@ -136,14 +189,16 @@ static int one_run(struct sweep *s, const struct strategy *st, double rate, uint
     rc.model = loaded_get(&s->models, st, s->e);
     if (!rc.model || sweep_begin_run(s, rc.model, st, rate, repeat, order) < 0)
         return -1;
-    progress_run(&s->progress, order, st->name, s->trace.n,
+    progress_run(&s->progress, order, *st->label ? st->label : st->name, s->trace.n,
                  s->info.prompt_tokens + s->info.output_tokens);
     memset(s->dev.total, 0, sizeof s->dev.total);
+    memset(&s->dev.charged, 0, sizeof s->dev.charged);
     quiet_read(&before);
     failed = replay_run(&rc, &r, &e);
     quiet_read(&after);
     validity_judge(&v, &rc, &r, s->dev.is_virtual, s->dev.pace,
                    s->dev.is_virtual ? 0 : quiet_others(&before, &after));
+    validity_modelled(&v, &s->dev.charged);
     progress_run_done(&s->progress);
     s->res->n_run++;
     if (failed) {
@@ -196,6 +251,9 @@ static void print_header(struct sweep *s, double estimate_s)
             s->kv.n_slot, (double)s->kv.bytes / 0x1p20,
             s->kv.n_slot < s->kv_slots_asked / KV_TILE * KV_TILE ? " (fewer than asked: memory)" : "",
             s->max_len, pace_name[s->dev.pace]);
+    if (s->c->max_new && s->c->max_new < declared(s))
+        fprintf(stderr, "--max-new %u: clients declare %u, the trace's longest output; outputs are replayed as recorded, "
+                "not cut\n", s->c->max_new, declared(s));
     if (estimate_s < 60)
         fprintf(stderr, "%zu run%s, about %.0f s\n", n, n == 1 ? "" : "s", ceil(estimate_s));
     else

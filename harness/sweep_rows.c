@@ -1,13 +1,17 @@
 #include "harness/sweep_rows.h"
 
+#include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 int sweep_begin_rows(struct sweep *s)
 {
     const struct trace *t = &s->trace;
     const char *chat = s->texts.chat;
-    char spec[1024], format[80];
+    const char *profile = s->dev.profile ? s->dev.profile : "null";    /* JSON, as its reader saw to */
+    size_t room = strlen(profile) + 1024;
+    char *spec = malloc(room), format[80];
     struct trace_row tr = {
         .name = t->name, .sha256 = t->sha256, .format = format, .licence = t->licence,
         .source = t->source, .request_count = t->n, .duration_ns = (int64_t)(s->info.span_s * 1e9),
@@ -22,13 +26,19 @@ int sweep_begin_rows(struct sweep *s)
 
     /* The same file asked in chat form is other work: a row of its own, which nothing is compared across. */
     snprintf(format, sizeof format, "%s%s%s", t->format, chat ? " in chat form " : "", chat ? chat : "");
-    snprintf(spec, sizeof spec, "{\"strategies\": %zu, \"rates\": %zu, \"repeats\": %u, \"seed\": %llu, "
-             "\"max_len\": %u, \"kv_slots\": %u, \"limit\": %u, \"chat\": \"%s\"}", s->c->n_strategy, s->c->n_rate,
-             s->c->repeats, (unsigned long long)s->c->seed, s->max_len, s->kv_slots_asked, t->n, chat ? chat : "");
+    if (!spec)
+        return err_set(s->e, EXIT_RUN_FAILED, "out of memory");
+    snprintf(spec, room, "{\"strategies\": %zu, \"rates\": %zu, \"repeats\": %u, \"seed\": %llu, "
+             "\"max_len\": %u, \"kv_slots\": %u, \"kv\": \"%s\", \"device_bytes\": %llu, \"limit\": %u, "
+             "\"chat\": \"%s\", \"profile_sha256\": \"%s\", \"profile\": %s}", s->c->n_strategy, s->c->n_rate,
+             s->c->repeats, (unsigned long long)s->c->seed, s->max_len, s->kv_slots_asked,
+             s->c->kv_text ? s->c->kv_text : "", (unsigned long long)s->dev.mem_bytes, t->n, chat ? chat : "",
+             s->dev.profile_sha256, profile);
     environment_read(&s->env);
     s->environment_id = recorder_environment(s->rec, &s->env.row, s->e);
     s->trace_id = s->environment_id < 0 ? -1 : recorder_trace(s->rec, &tr, s->e);
     s->res->experiment_id = s->trace_id < 0 ? -1 : recorder_experiment(s->rec, &x, s->e);
+    free(spec);
     return s->res->experiment_id < 0 ? -1 : 0;
 }
 
@@ -58,19 +68,24 @@ static int64_t knob_or(const struct params *p, const char *name, int64_t otherwi
 
 static int64_t record_strategy(struct sweep *s, const struct strategy *st)
 {
-    char config[400], dtype[64];
+    json_t *config = json_pack("{s:s, s:s, s:s}", "strategy", st->name, "preset", st->preset, "label", st->label);
+    char *text = config ? json_dumps(config, 0) : NULL, dtype[64];
+    int64_t id;
     struct strategy_row row = {
-        .name = st->name, .config_json = config, .scheduler = st->sched->name,
+        .name = st->name, .config_json = text, .scheduler = st->sched->name,
         .memory = st->kv->name, .weight_dtype = dtype, .kv_dtype = fmt_name(s->kv.fmt),
         .kv_block_tokens = knob_or(&st->kv_params, "block", 0),
         .max_batch = knob_or(&st->sched_params, "batch", 0),
         .token_budget = knob_or(&st->sched_params, "budget", 0),
     };
 
-    snprintf(config, sizeof config, "{\"strategy\": \"%s\", \"preset\": \"%s\"}", st->name,
-             st->preset);
+    json_decref(config);
+    if (!text)
+        return err_set(s->e, EXIT_RUN_FAILED, "out of memory");
     params_name(&st->prec_params, st->prec->name, dtype, sizeof dtype);
-    return recorder_strategy(s->rec, &row, s->e);
+    id = recorder_strategy(s->rec, &row, s->e);
+    free(text);
+    return id;
 }
 
 /* How many blocks this manager makes of the pool: asked of the manager itself. -1 with e filled. */
@@ -92,7 +107,7 @@ static int64_t blocks_total(struct sweep *s, const struct strategy *st)
 int64_t sweep_begin_run(struct sweep *s, const struct model *m, const struct strategy *st,
                          double rate, uint32_t repeat, uint32_t order)
 {
-    char slo[160], pair[64], params[200];
+    char slo[160], pair[64], params[300];
     struct run_row row = {
         .experiment_id = s->res->experiment_id, .trace_id = s->trace_id,
         .environment_id = s->environment_id, .backend = s->dev.label,
@@ -106,8 +121,10 @@ int64_t sweep_begin_run(struct sweep *s, const struct model *m, const struct str
     snprintf(slo, sizeof slo, "{\"ttft_ms\": %.6g, \"tpot_ms\": %.6g, \"e2e_ms\": %.6g}",
              s->slo.ttft_ms, s->slo.tpot_ms, s->slo.e2e_ms);
     snprintf(pair, sizeof pair, "r%u x%.6g", repeat, rate);
-    snprintf(params, sizeof params, "{\"log\": %d, \"threads\": %d%s%s%s}", s->c->log, s->c->device_conf.n_thread,
-             s->texts.chat ? ", \"chat\": \"" : "", s->texts.chat ? s->texts.chat : "", s->texts.chat ? "\"" : "");
+    snprintf(params, sizeof params, "{\"log\": %d, \"threads\": %d%s%s%s%s%s%s}", s->c->log,
+             s->c->device_conf.n_thread,
+             s->texts.chat ? ", \"chat\": \"" : "", s->texts.chat ? s->texts.chat : "", s->texts.chat ? "\"" : "",
+             s->dev.profile ? ", \"profile_sha256\": \"" : "", s->dev.profile_sha256, s->dev.profile ? "\"" : "");
     row.kv_blocks_total = blocks_total(s, st);
     row.model_id = row.kv_blocks_total < 0 ? -1 : record_model(s, m, st);
     row.strategy_id = row.model_id < 0 ? -1 : record_strategy(s, st);

@@ -1,14 +1,32 @@
 #include "harness/texts.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "models/tokenizer_gguf.h"
+
+/* A Hugging Face folder with weights alone: enough for requests that are given as lengths. */
+static bool is_without(const struct model_files *f)
+{
+    char path[4200];
+
+    snprintf(path, sizeof path, "%s/tokenizer.json", f->path);
+    return f->kind == MODEL_HF && access(path, F_OK) && errno == ENOENT;
+}
 
 int texts_open(struct texts *x, const struct model_files *f, bool show, bool chat, struct text_options *o,
                struct err *e)
 {
     memset(x, 0, sizeof *x);
+    if (is_without(f)) {
+        x->folder = f->path;
+        if (!show && !chat)
+            return 0;
+        return err_set(e, EXIT_USAGE, "--%s: %.300s: no tokenizer.json in this folder; put the one of the model there",
+                       chat ? "chat" : "show-text", f->path);
+    }
     if (f->kind != MODEL_SHAPE) {
         if (tokenizer_open(&x->t, f->path, e) || (chat && chat_check(x->t, e)))
             return -1;
@@ -29,6 +47,12 @@ int texts_encode(struct texts *x, struct trace *t, uint32_t max_context, struct 
 
     for (uint32_t i = 0; i < t->n; i++)
         n += t->req[i].more && t->req[i].more->prompt && !t->req[i].more->prompt_ids;
+    if (x->folder && n)
+        return err_set(e, EXIT_USAGE, "%.300s: no tokenizer.json in this folder, and %u prompts of %.100s are texts; put "
+                       "the model's there, or replay a trace of lengths", x->folder, n, t->name);
+    if (x->folder)
+        snprintf(x->note, sizeof x->note, "the model's folder has no tokenizer.json: token ids are made up to the lengths "
+                 "of the trace");
     if (!n)
         return !x->chat ? 0 : err_set(e, EXIT_USAGE, "--chat: no request of %s has its prompt as a text; leave --chat "
                                       "out, or give a trace of texts ('servelab trace convert')", t->name);

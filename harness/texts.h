@@ -7,7 +7,8 @@
 #include "models/load.h"
 
 struct texts {
-    struct tokenizer *t;           /* NULL: the model is a shape, which has none */
+    struct tokenizer *t;           /* NULL: the model is a shape, which has none, or its folder has none */
+    const char *folder;            /* that folder, else NULL */
     struct prompts counter;
     struct text_out out;
     const char *strategy;          /* of the run that is shown */
@@ -18,7 +19,8 @@ struct texts {
  * shown; chat: prompts become turns of a chat; both need a tokenizer, chat one with a known template. */
 int  texts_open(struct texts *x, const struct model_files *f, bool show, bool chat, struct text_options *o,
                 struct err *e);
-/* After: gives each row with a text its token ids; without a tokenizer the note says that texts were not used.
+/* After: gives each row with a text its token ids. A shape has no tokenizer: the note says that texts were not used;
+ * for a real model without one they are refused.
  * A trace without any text is refused where chat was asked for. */
 int  texts_encode(struct texts *x, struct trace *t, uint32_t max_context, struct err *e);
 /* A model may write anything: what a terminal would obey becomes a dot. */

@@ -52,3 +52,22 @@ void validity_judge(struct validity *v, const struct replay_conf *c, const struc
         reason(v, &level, SUSPECT, "window shorter than %.0f s", least);
     v->word = level == INVALID ? "invalid" : level == SUSPECT ? "suspect" : "valid";
 }
+
+void validity_modelled(struct validity *v, const struct charged *c)
+{
+    bool much = c->model_ns * 100 >= c->ns;
+    int level = !strcmp(v->word, "invalid") ? INVALID : !strcmp(v->word, "suspect") ? SUSPECT : 0;
+    char list[300] = "";
+
+    for (int op = 0; op < OP_N; op++)
+        for (int f = 0; f < FMT_N; f++)
+            if (c->model[op] & FMT_BIT(f))
+                snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s %s", *list ? ", " : "", op_name[op],
+                         fmt_name((enum fmt)f));
+    if (!*list)
+        return;
+    reason(v, &level, much ? SUSPECT : 0, "%.3g %% of the time is from the cost model, not from measured tables: the "
+           "profile has none for %s at these shapes (servelab profile --precision, --kv-format and --model measure them)",
+           100 * c->model_ns / c->ns, list);
+    v->word = level == INVALID ? "invalid" : level == SUSPECT ? "suspect" : "valid";
+}

@@ -118,8 +118,11 @@ static json_t *describe_profile(const char *name, const char *path)
 {
     struct sim_profile p;
     struct err e = { 0 };
+    json_t *o = item(name, profile_load(&p, path, &e) ? e.text : p.about, NULL);
 
-    return item(name, profile_load(&p, path, &e) ? e.text : p.about, NULL);
+    if (!e.code)
+        profile_free(&p);
+    return o;
 }
 
 static json_t *describe_preset(const char *name, const char *path)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/params.h"
+#include "harness/capacity.h"
 #include "harness/figures.h"
 #include "harness/report.h"
 #include "harness/verb.h"
@@ -19,6 +20,8 @@ static const char help[] = "usage: servelab plot [NAME...] [options]\n\n"
                            "  --format LIST    svg,png (default: both)\n"
                            "  --a S, --b S     the two strategies of timeline and memory (name, "
                            "label or run id)\n"
+                           "  --slo-share P    percent of the requests that must meet the SLO (the line in "
+                           "capacity; default 90)\n"
                            "  --out FOLDER     somewhere else\n"
                            "  --list           the figures there are, and what they show\n"
                            "  --db FILE        the store (default results/servelab.db)\n"
@@ -33,7 +36,7 @@ static const struct option options[] = {
     {"a", required_argument, NULL, 'a'}, {"b", required_argument, NULL, 'b'},
     {"out", required_argument, NULL, 'o'}, {"list", no_argument, NULL, 'l'},
     {"db", required_argument, NULL, 'd'}, {"quiet", no_argument, NULL, 'q'},
-    {"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}
+    {"json", no_argument, NULL, 'j'}, {"slo-share", required_argument, NULL, 's'}, {NULL, 0, NULL, 0}
 };
 
 struct args {
@@ -118,7 +121,7 @@ static int draw(const struct args *a, struct err *e)
     return rc;
 }
 
-static int take(struct args *a, int opt)
+static int take(struct args *a, int opt, struct err *e)
 {
     switch (opt) {
     case 'x': a->which = optarg; break;
@@ -130,6 +133,7 @@ static int take(struct args *a, int opt)
     case 'l': a->list = true; break;
     case 'q': a->quiet = true; break;
     case 'j': a->json = true; break;
+    case 's': return capacity_share(optarg, &a->o.slo_share, e);
     default: return -1;
     }
     return 0;
@@ -142,7 +146,7 @@ static int run(int argc, char **argv, struct err *e)
     int opt;
 
     while ((opt = verb_option(&verb_plot, argc, argv, options, &done, e)) != -1)
-        if (take(&a, opt))
+        if (take(&a, opt, e))
             return -1;
     if (done)
         return 0;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/home.h"
+#include "harness/capacity.h"
 #include "harness/report.h"
 #include "harness/summary.h"
 #include "harness/sweep.h"
@@ -29,7 +30,7 @@ static const char help[] =
     "                      with a known template); without it they are continued as they stand\n"
     "  --show-text         print what each request was answered (real models)\n"
     "  --rate X[,X]        multiplies the trace's arrival rate; '1-8*2' means 1,2,4,8 (default 1)\n"
-    "  --repeats N         each cell N times, interleaved (default 1)\n"
+    "  --repeats N         each cell N times, interleaved (default 1; a virtual clock: once)\n"
     "  --seed N            weights and prompt tokens (default 1)\n"
     "  --limit N           only the first N requests\n"
     "  --kv SIZE           KV pool: bytes (512MiB) or tokens (8192tok); default: 4 longest sequences\n"
@@ -41,6 +42,7 @@ static const char help[] =
     "  --overlong HOW      requests longer than the model's context: refuse (default), skip, clip\n"
     "  --sort              accept a trace whose arrivals fall, sorted\n"
     "  --slo ttft:MS,tpot:MS,e2e:MS   limits for goodput; default: the trace's\n"
+    "  --slo-share P       percent of the requests that must meet them, for the highest rate borne (default 90)\n"
     "  --pace P            idle time: skip (default; the clock gains the gap) or wall (slept through)\n"
     "  --max-duration S    cut a run after S seconds of its clock (such a run is invalid)\n"
     "  --threads N         cpu threads (default: all)      --isa I   cpu: scalar, avx2, avx512, avx512bf16\n"
@@ -51,11 +53,12 @@ static const char help[] =
     "  --color C           auto, always, never             --json    one JSON object on stdout: how many runs,\n"
     "                      and which files were written\n\n"
     "example: servelab run --trace chat.json --strategy continuous+paged+f16,static+contiguous+f16\n"
-    "example: servelab run --trace chat.json --device sim --profile l4 --rate 1-16*2\n";
+    "example: servelab run --trace chat.json --device sim --profile l4 --model llama-3.2-1b --rate 1-16*2\n"
+    "         --slo ttft:200,tpot:50                     (who bears how much)\n";
 
 enum {
     O_TRACE = 1, O_STRATEGY, O_DEVICE, O_PROFILE, O_MODEL, O_SCALES, O_CHAT, O_SHOW, O_RATE, O_REPEATS, O_SEED, O_LIMIT, O_KV,
-    O_MAX_LEN, O_OVERLONG, O_SORT, O_SLO, O_PACE, O_MAX_DURATION, O_THREADS, O_ISA, O_LOG, O_NAME,
+    O_MAX_LEN, O_OVERLONG, O_SORT, O_SLO, O_SLO_SHARE, O_PACE, O_MAX_DURATION, O_THREADS, O_ISA, O_LOG, O_NAME,
     O_NOTE, O_DB, O_HOST_KV, O_MAX_NEW, O_NO_FIGURES, O_DRY_RUN, O_PROGRESS, O_QUIET, O_COLOR, O_JSON
 };
 static const struct option options[] = {
@@ -66,7 +69,7 @@ static const struct option options[] = {
     { "seed", 1, NULL, O_SEED }, { "limit", 1, NULL, O_LIMIT }, { "kv", 1, NULL, O_KV },
     { "host-kv", 1, NULL, O_HOST_KV }, { "max-new", 1, NULL, O_MAX_NEW },
     { "max-len", 1, NULL, O_MAX_LEN }, { "overlong", 1, NULL, O_OVERLONG },
-    { "sort", 0, NULL, O_SORT }, { "slo", 1, NULL, O_SLO }, { "pace", 1, NULL, O_PACE },
+    { "sort", 0, NULL, O_SORT }, { "slo", 1, NULL, O_SLO }, { "slo-share", 1, NULL, O_SLO_SHARE }, { "pace", 1, NULL, O_PACE },
     { "max-duration", 1, NULL, O_MAX_DURATION }, { "threads", 1, NULL, O_THREADS },
     { "isa", 1, NULL, O_ISA }, { "log", 1, NULL, O_LOG }, { "name", 1, NULL, O_NAME },
     { "note", 1, NULL, O_NOTE }, { "db", 1, NULL, O_DB }, { "no-figures", 0, NULL, O_NO_FIGURES },
@@ -78,6 +81,7 @@ static const struct option options[] = {
 struct args {
     struct sweep_conf c;
     const char *strategy, *device, *rate, *trace, *color;
+    double slo_share;
     bool no_figures, json;
 };
 
@@ -125,6 +129,10 @@ static int rates_parse(struct sweep_conf *c, const char *text, struct err *e)
             return err_set(e, EXIT_USAGE, "--rate %s: expected numbers above 0, or ranges such as "
                            "1-16*2", text);
         for (; from <= to * 1.000001; from *= step) {
+            for (size_t i = 0; i < c->n_rate; i++)
+                if (c->rate[i] > from * 0.999999 && c->rate[i] < from * 1.000001)
+                    return err_set(e, EXIT_USAGE, "--rate %s: %g stands twice; --repeats N runs each rate N times",
+                                   text, from);
             if (c->n_rate == RATES_MAX)
                 return err_set(e, EXIT_USAGE, "--rate: more than %d rates", RATES_MAX);
             c->rate[c->n_rate++] = from;
@@ -142,15 +150,18 @@ static int slo_parse(struct slo *s, const char *text, struct err *e)
         return err_set(e, EXIT_USAGE, "--slo: the list is too long");
     for (char *p = strtok_r(copy, ",", &save); p; p = strtok_r(NULL, ",", &save)) {
         char *colon = strchr(p, ':');
-        double *to;
+        double *to, was;
 
         if (colon)
             *colon = 0;
         to = !strcmp(p, "ttft") ? &s->ttft_ms : !strcmp(p, "tpot") ? &s->tpot_ms
              : !strcmp(p, "e2e") ? &s->e2e_ms : NULL;
+        was = to ? *to : 0;
         if (!to || !colon || parse_real(colon + 1, 1e-3, 1e9, to))
             return err_set(e, EXIT_USAGE, "--slo %s: expected ttft:MS, tpot:MS, e2e:MS with limits "
                            "above 0", text);
+        if (was > 0)
+            return err_set(e, EXIT_USAGE, "--slo %s: %s is given twice", text, p);
     }
     return 0;
 }
@@ -196,6 +207,7 @@ static int take(struct args *a, int opt, struct err *e)
         break;
     case O_SORT: c->trace_options.sort = true; break;
     case O_SLO: c->has_slo = true; rc = slo_parse(&c->slo, optarg, e); break;
+    case O_SLO_SHARE: rc = capacity_share(optarg, &a->slo_share, e); break;
     case O_PACE: rc = word("pace", optarg, paces, &w, e); c->device_conf.pace = (enum pace)w; break;
     case O_MAX_DURATION:
         if (parse_real(optarg, 1e-3, 1e9, &c->max_duration_s))
@@ -256,10 +268,19 @@ static int complete(struct args *a, char *trace_path, size_t n, struct err *e)
         return -1;
     if (c->device_conf.profile && strcmp(c->device->name, "sim"))
         return err_set(e, EXIT_USAGE, "--profile is for --device sim");
+    if (c->device_conf.isa && strcmp(c->device->name, "cpu"))
+        return err_set(e, EXIT_USAGE, "--isa is for --device cpu; this run is on %s", c->device->name);
+    if (c->show_text && !c->device->computes)
+        return err_set(e, EXIT_USAGE, "--show-text: device %s computes no tokens; use --device cpu", c->device->name);
     if (!c->device->computes && c->device_conf.pace == PACE_WALL)
         return err_set(e, EXIT_USAGE, "--pace wall: device sim has a virtual clock, it cannot sleep");
     if (trace_find(a->trace, trace_path, n, e))
         return -1;
+    if (!c->device->computes && c->repeats > 1) {
+        fprintf(stderr, "servelab: device %s has a virtual clock and repeats itself exactly: instead of --repeats %u each "
+                "cell is run once\n", c->device->name, c->repeats);
+        c->repeats = 1;
+    }
     c->trace_path = trace_path;
     c->trace_options.report = stderr;
     return 0;
@@ -286,16 +307,19 @@ static int outcome(const struct sweep_result *r)
     return r->n_invalid ? EXIT_INVALID : 0;
 }
 
-static int pictures(const struct args *a, const char *id, json_t *files, struct err *e)
+/* The table, and the page with its figures. */
+static int results(const struct args *a, const struct sweep_result *r, const char *id, json_t *files, struct err *e)
 {
     struct selection s;
-    int rc;
+    int rc = 0;
 
-    if (a->no_figures)
-        return 0;
     if (selection_open(&s, a->c.db, id, e))
         return -1;
-    rc = report_page(&s, NULL, NULL, a->json ? stderr : stdout, files, e);
+    s.slo_share = a->slo_share;
+    if (!a->json)
+        rc = summary_of(stdout, &s, color_on(a->color, STDOUT_FILENO), e);
+    if (!rc && r->n_done && !a->no_figures)
+        rc = report_page(&s, NULL, NULL, a->json ? stderr : stdout, files, e);
     selection_close(&s);
     return rc;
 }
@@ -307,11 +331,7 @@ static int show(const struct args *a, const struct sweep_result *r, struct err *
     int rc;
 
     snprintf(id, sizeof id, "%lld", (long long)r->experiment_id);
-    if (!a->json && summary_print(stdout, a->c.db, id, color_on(a->color, STDOUT_FILENO), e)) {
-        json_decref(files);
-        return -1;
-    }
-    rc = r->n_done ? pictures(a, id, files, e) : 0;
+    rc = results(a, r, id, files, e);
     if (a->json)                                   /* the runs are there, whatever became of the figures */
         rc |= report_print(json_pack("{s:I, s:s, s:i, s:i, s:i, s:i, s:b, s:O}", "experiment",
                                      (json_int_t)r->experiment_id, "db", a->c.db, "runs", (int)r->n_run, "done",
@@ -337,6 +357,7 @@ static int run(int argc, char **argv, struct err *e)
     a->c.model = "smollm2-135m";
     a->c.db = "results/servelab.db";
     a->strategy = "default";
+    a->slo_share = CAPACITY_SHARE;
     a->device = "auto";
     a->rate = "1";
     command_line(argc, argv, command, sizeof command);

@@ -22,7 +22,7 @@
 extern "C" {
 #endif
 
-enum { DEVICE_ABI = 2, KV_TILE = 16 };   /* KV_TILE: devices are fastest when blocks are multiples of it */
+enum { DEVICE_ABI = 3, KV_TILE = 16 };   /* KV_TILE: devices are fastest when blocks are multiples of it */
 
 enum op {
     OP_EMBED, OP_NORM, OP_MATMUL, OP_ROPE_STORE, OP_ATTEND_PREFILL, OP_ATTEND_DECODE, OP_SWIGLU,
@@ -99,6 +99,9 @@ enum dev_roof { DEV_ROOF_COPY, DEV_ROOF_READ, DEV_ROOF_MATMUL, DEV_ROOF_LOOP, DE
 extern const char *const dev_roof_name[DEV_ROOF_N];
 
 struct op_total { uint64_t calls; double flops, bytes; };
+/* sim with measured tables: time charged, and the part of it that a cost model had to say because the tables lack
+ * the operation, format or shape; model[op]: FMT_BITs of those. */
+struct charged { double ns, model_ns; uint32_t model[OP_N]; };
 
 struct device_conf {
     enum pace pace;
@@ -186,6 +189,9 @@ struct device {
     char label[160];               /* set by open: "cpu avx512 2 threads", "sim h200 (virtual ...)" */
     bool is_virtual;               /* its clock is simulated */
     enum pace pace;
+    const char *profile;           /* sim: the JSON text that describes the machine; NULL: none. The device's */
+    char profile_sha256[65];       /* of that file */
+    struct charged charged;        /* since open, or since the caller zeroed it */
 };
 
 /* Registry: every device compiled in, NULL at the end. */

@@ -70,6 +70,8 @@ int shape_load(struct model_shape *s, const char *name, struct err *e);
 /* fmt[layer * ROLE_N + role] names each matrix's format (head and embed: layer 0). */
 int  model_open(struct model *m, struct device *d, const struct model_shape *s,
                 const struct wfmt *fmt, const struct weight_source *src, struct err *e);
+/* What model_open would take of a device whose activations have act_bytes: weights and small vectors, exactly. */
+uint64_t model_weight_bytes(const struct model_shape *s, const struct wfmt *fmt, uint32_t act_bytes);
 /* Makes room for steps of up to max_tok tokens and max_row yielding rows. May be called again. */
 int  model_room(struct model *m, uint32_t max_tok, uint32_t max_row, struct err *e);
 void model_close(struct model *m);

@@ -81,6 +81,22 @@ static int put_layer(struct model *m, uint32_t l, const struct wfmt *fmt,
     return 0;
 }
 
+uint64_t model_weight_bytes(const struct model_shape *s, const struct wfmt *fmt, uint32_t act_bytes)
+{
+    uint32_t q = s->n_head * s->head_dim, kv = s->n_kv_head * s->head_dim;
+    uint64_t sum = wfmt_bytes(fmt[ROLE_HEAD], s->vocab, s->dim) +
+                   (s->tied ? 0 : wfmt_bytes(fmt[ROLE_EMBED], s->vocab, s->dim)) +
+                   (uint64_t)gain_length(s, GAIN_FINAL) * act_bytes;
+
+    for (uint32_t l = 0; l < s->n_layer; l++, fmt += ROLE_N) {
+        sum += wfmt_bytes(fmt[ROLE_QKV], q + 2 * kv, s->dim) + wfmt_bytes(fmt[ROLE_O], s->dim, q) +
+               wfmt_bytes(fmt[ROLE_GATE_UP], 2 * s->ffn, s->dim) + wfmt_bytes(fmt[ROLE_DOWN], s->dim, s->ffn);
+        for (int g = 0; g < GAIN_N; g++)
+            sum += has_gain(s, (enum gain)g) ? (uint64_t)gain_length(s, (enum gain)g) * act_bytes : 0;
+    }
+    return sum;
+}
+
 /* n_same: runs of layers with equal formats, which a device that only charges time visits once. */
 static void mark_same(struct model *m, const struct wfmt *fmt)
 {

@@ -17,7 +17,7 @@ plot for [i=1:N2] DATA index FIRST2 + i - 1 using 2:6 with lines \
         lc rgb color(COLOR[S2[i]]) pt point(COLOR[S2[i]]) ps 1.1 lw 1 notitle
 eval(headoff)
 eval(slo_off)
-eval(panel(1, 'time per output token, p50'))
+eval(panel(1, sprintf('time per output token, %s', TAIL)))
 set ytics autofreq; set format y '%g ms'
 set key at screen RIGHT + 0.015, screen 0.84 left top Left reverse vertical maxrows 40
 unset logscale y

@@ -1,7 +1,9 @@
 # style.gp - the look of every figure: Okabe-Ito without its yellow, a point type and a dash per strategy
 # so that print without colour still tells them apart, a light grid at the back, the key outside.
-# Before it: NAME, TITLE, CAPTION, DATA, W, H and the arrays of the figure's tables (harness/figures.c).
+# Before it: NAME, TITLE, CAPTION, STAMP (who drew it, or nothing), DATA, W, H and the arrays of the
+# figure's tables (harness/figures.c).
 if (!exists("FORMAT")) FORMAT = 'svg'
+if (!exists("STAMP")) STAMP = ''
 set encoding utf8
 if (FORMAT eq 'png') {
     set terminal pngcairo size W * 3 / 2, H * 3 / 2 font 'DejaVu Sans,9' fontscale 1.5 linewidth 1.5 background 'white'
@@ -28,8 +30,9 @@ set key outside right top Left reverse noenhanced samplen 2 spacing 1.15 font ',
 set style fill solid 1.0 noborder
 # title above, caption below: in screen coordinates, so they are set for one panel of a multiplot only
 headline = "set label 901 TITLE at screen 0.012, screen 0.962 left noenhanced font ',13'; \
-set label 902 CAPTION at screen 0.012, screen 0.022 left noenhanced font ',8' textcolor rgb '#666666'"
-headoff = "unset label 901; unset label 902"
+set label 902 CAPTION at screen 0.012, screen 0.022 left noenhanced font ',8' textcolor rgb '#666666'; \
+set label 903 STAMP at screen 0.988, screen 0.972 right noenhanced font ',8' textcolor rgb '#666666'"
+headoff = "unset label 901; unset label 902; unset label 903"
 # left-aligned name of a panel; needs a top margin
 panel(i, text) = sprintf("set label %d '%s' at graph 0, graph 1 offset 0, 0.8 left noenhanced font ',10'", i, text)
 # where panels end, so that the longest name of the key fits beside them
@@ -39,6 +42,9 @@ RIGHT = 1 - (LONGEST * 6.9 + 62) / W
 # curves may lie on one another: the earlier ones are broader and look out
 width(i, n) = 3.0 - 1.8 * i / n
 mstics = "set xtics ('1 ms' 1, '10 ms' 10, '100 ms' 100, '1 s' 1000, '10 s' 1e4, '100 s' 1e5, '1000 s' 1e6)"
+# more than four decades: names of all would touch
+mstics_far = "set xtics ('1 ms' 1, '' 10, '100 ms' 100, '' 1000, '10 s' 1e4, '' 1e5, '1000 s' 1e6)"
+mstics_for(lo, hi) = ceil10(hi) / floor10(lo) > 2e4 ? mstics_far : mstics
 msticsy = "set ytics ('1 ms' 1, '2 ms' 2, '5 ms' 5, '10 ms' 10, '20 ms' 20, '50 ms' 50, '100 ms' 100, \
 '200 ms' 200, '500 ms' 500, '1 s' 1000, '2 s' 2000, '5 s' 5000, '10 s' 1e4, '20 s' 2e4, '50 s' 5e4, \
 '100 s' 1e5, '200 s' 2e5, '500 s' 5e5, '1000 s' 1e6)"

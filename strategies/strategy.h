@@ -241,6 +241,7 @@ struct strategy {
     struct params sched_params, kv_params, prec_params, exec_params;
     char name[160];                /* canonical: knobs that differ from their default */
     char preset[64];               /* the preset it came from, or "" */
+    char label[64];                /* a preset that stands for this strategy alone: it is shown by that name; or "" */
 };
 int strategy_parse(struct strategy *s, const char *text, struct err *e);
 int sched_open(struct sched *s, const struct sched_ops *ops, const struct params *p,

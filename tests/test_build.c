@@ -192,6 +192,25 @@ static void experiment_without_trace(void)
     CU_ASSERT(says("usage: make experiment TRACE=chat.json"));
 }
 
+/* A word that nobody reads is refused by name, before anything is built. */
+static void make_refuses_unknown_words(void)
+{
+    static const char *const t[][2] = { { "STRATEGIES=vllm-2026", "STRATEGY" }, { "trace=chat.json", "TRACE" },
+                                        { "RATES=1", "RATE" }, { "EXPERIMNT=01-memory", "EXPERIMENT" } };
+    char text[80];
+
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        CU_ASSERT_EQUAL(sh("cd '%s' && env -u MAKEFLAGS -u MAKELEVEL make experiment TRACE=no-such.json %s 2>&1",
+                           SERVELAB_SOURCE, t[i][0]), 2);
+        snprintf(text, sizeof text, "unknown variable %.*s; did you mean %s?", (int)strcspn(t[i][0], "="), t[i][0],
+                 t[i][1]);
+        CU_ASSERT(says(text));
+    }
+    CU_ASSERT_EQUAL(sh("cd '%s' && env -u MAKEFLAGS -u MAKELEVEL make -n experiment TRACE=x KV=1GiB SAN=1 V=1 DB='a b' "
+                       "2>&1", SERVELAB_SOURCE), 0);
+    CU_ASSERT(!says("unknown variable S"));
+}
+
 static const struct test tests[] = {
     { "layers_hold", layers_hold },
     { "layers_can_fail", layers_can_fail },
@@ -201,6 +220,7 @@ static const struct test tests[] = {
     { "runner_counts_what_fails", runner_counts_what_fails },
     { "make_quotes_values", make_quotes_values },
     { "experiment_without_trace", experiment_without_trace },
+    { "make_refuses_unknown_words", make_refuses_unknown_words },
     { NULL, NULL },
 };
 const struct suite suite_build = { "build", tests, 120 };

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/home.h"
 #include "tests/program.h"
 #include "tests/test.h"
 
@@ -44,7 +45,7 @@ static void every_log_level_checks(void)
 
         snprintf(line, sizeof line, "%s --log %s", SIM, levels[i]);
         remove(db);
-        CU_ASSERT_EQUAL(program_run(line), 0);
+        CU_ASSERT_EQUAL(program_run("%s", line), 0);
         program_note(line);
         CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) > 0 FROM requests"), i >= 1);
         CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) > 0 FROM itl_hist"), i >= 2);
@@ -72,12 +73,35 @@ static void names_do_not_reach_the_terminal(void)
     fputs(text, f);
     fclose(f);
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-        CU_ASSERT_EQUAL(program_run(lines[i]) == 0, i < 3);
+        CU_ASSERT_EQUAL(program_run("%s", lines[i]) == 0, i < 3);
         program_note(lines[i]);
         CU_ASSERT_PTR_NULL(strchr(said()->out, '\033'));
         CU_ASSERT_PTR_NULL(strchr(said()->err, '\033'));
         CU_ASSERT_PTR_NULL(strstr(said()->out, "\xc2\x9b"));
         CU_ASSERT_PTR_NULL(strstr(said()->err, "\xc2\x9b"));
+    }
+}
+
+/* A Hugging Face folder without tokenizer.json is enough for lengths, and no more. */
+static void weights_without_a_tokenizer(void)
+{
+    static const char *const rows[] = { "\"prompt_tokens\":40", "\"prompt_tokens\":40,\"prompt\":\"What is it?\"" };
+    static const char *const says[] = { "has no tokenizer.json", "no tokenizer.json in this folder, and 1 prompts of t are texts",
+                                        "--chat: " };
+    char path[2000];
+    FILE *f;
+
+    snprintf(path, sizeof path, "%.900s/t.json", test_dir());
+    for (int i = 0; i < 3; i++) {
+        CU_ASSERT_PTR_NOT_NULL_FATAL(f = fopen(path, "w"));
+        fprintf(f, "{\"schema\":\"serving-trace/1\",\"name\":\"t\",\"count\":1,\"requests\":[\n{\"id\":\"0\",\"arrival_s\":0,"
+                "\"output_tokens\":4,%s}]}\n", rows[i == 1]);
+        fclose(f);
+        program_run("run --device ref --model %s/tests/fixtures/parity/llama --trace @t.json --repeats 1 "
+                    "--strategy continuous+paged+f16 --no-figures --db @t.db%s", home_dir(), i == 2 ? " --chat" : "");
+        program_note("run without tokenizer.json");
+        CU_ASSERT_EQUAL(said()->rc, i ? EXIT_USAGE : 0);
+        CU_ASSERT_PTR_NOT_NULL(strstr(said()->err, says[i]));
     }
 }
 
@@ -169,6 +193,7 @@ static const struct test tests[] = {
     { "a_sim_run_is_recorded_and_checks", a_sim_run_is_recorded_and_checks },
     { "every_log_level_checks", every_log_level_checks },
     { "names_do_not_reach_the_terminal", names_do_not_reach_the_terminal },
+    { "weights_without_a_tokenizer", weights_without_a_tokenizer },
     { "equal_sim_runs_have_equal_rows", equal_sim_runs_have_equal_rows },
     { "json_is_json", json_is_json },
     { "a_killed_run_never_counts", a_killed_run_never_counts },

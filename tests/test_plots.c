@@ -138,6 +138,64 @@ static void test_never_mixed(void)
     selection_close(&s);
 }
 
+/* "the rest equal" counts the knobs of the rest, and a run that others disturbed is no ground for a ratio. */
+static void test_rest_equal(void)
+{
+    static const char *const edits[] = {
+        "UPDATE strategies SET name = replace(name, '+contig', ':batch=4+contig')",
+        "UPDATE runs SET reasons = 'others used 73 % of the machine' "
+        "WHERE strategy_id = (SELECT max(strategy_id) FROM strategies)"};
+    const struct fixture f = {.n_request = 40, .n_strategy = 2, .repeats = 1};
+
+    for (size_t i = 0; i <= sizeof edits / sizeof *edits; i++) {
+        const char *path = store(&f);          /* one experiment more; the page is about the newest */
+        sqlite3 *db = NULL;
+        char *html;
+
+        CU_ASSERT_EQUAL_FATAL(sqlite3_open(path, &db), SQLITE_OK);
+        if (i > 0)
+            CU_ASSERT_EQUAL(sqlite3_exec(db, edits[i - 1], NULL, NULL, NULL), SQLITE_OK);
+        sqlite3_close(db);
+        html = page(path, false);
+        CU_ASSERT_EQUAL(strstr(html, "the rest equal") != NULL, i == 0);
+        CU_ASSERT_EQUAL(strstr(html, "a factor of") != NULL, i < 2);
+        CU_ASSERT_EQUAL(strstr(html, "(disturbed)") != NULL, i == 2);
+        free(html);
+    }
+}
+
+/* A first, a last and a factor are said only as far as the ranges over repeats carry them. Rates by hand:
+ * first, all ranges overlap; then 100, 300 to 500 and 310 to 520 tok/s. */
+static void test_overlap(void)
+{
+    static const struct { const char *edit, *said, *unsaid; } cases[] = {
+        {"UPDATE runs SET window_output_tokens = window_output_tokens * 10 WHERE repeat_index = 1",
+         "Highest throughput: no clear difference between first and last", "a factor of"},
+        {"UPDATE runs SET window_start_ns = 0, window_end_ns = 1000000000, window_output_tokens = "
+         "iif(strategy_id % 3 = 1, 100, 290 + 10 * (strategy_id % 3) + repeat_index * 200)",
+         "tok/s), not clear of 1 other whose repeats overlap; last is", "no clear difference between first"},
+    };
+    const struct fixture f = {.n_request = 40, .n_strategy = 3, .repeats = 2};
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *path = store(&f);
+        sqlite3 *db = NULL;
+        char *html, *throughput;
+
+        CU_ASSERT_EQUAL_FATAL(sqlite3_open(path, &db), SQLITE_OK);
+        CU_ASSERT_EQUAL(sqlite3_exec(db, cases[i].edit, NULL, NULL, NULL), SQLITE_OK);
+        sqlite3_close(db);
+        html = page(path, false);
+        CU_ASSERT_PTR_NOT_NULL(strstr(html, cases[i].said));
+        CU_ASSERT_PTR_NOT_NULL_FATAL(throughput = strstr(html, "Highest throughput"));
+        throughput[strcspn(throughput, "<\n")] = '\0';
+        if (strstr(throughput, cases[i].unsaid))
+            test_note("%s", throughput);
+        CU_ASSERT_PTR_NULL(strstr(throughput, cases[i].unsaid));
+        free(html);
+    }
+}
+
 static void test_few(void)
 {
     struct fixture f = {.n_request = 0, .n_strategy = 2, .repeats = 1};
@@ -293,6 +351,55 @@ static void test_same_bytes(void)
         }
 }
 
+/* Little's law: the reasons of the figure's right panel, with the running step among them, are all the waiting there
+ * is. Two strategies; columns 8 to 13 of the table, counted from 1. */
+static void test_where(void)
+{
+    const struct fixture f = {.n_request = 40, .n_strategy = 2, .repeats = 1};
+    static struct figures figures;
+    const struct figure_options o = {.formats = "svg"};
+    struct err e = {0};
+    const char *path = store(&f);
+    double sum = 0, running = 0, all, v[13];
+    sqlite3_stmt *q = NULL;
+    sqlite3 *db = NULL;
+    char *text = NULL;
+    int rows = 0;
+
+    CU_ASSERT_EQUAL_FATAL(figures_make(path, NULL, &o, &figures, &e), 0);
+    for (int i = 0; i < figures.n; i++)
+        if (!strcmp(figures.figure[i].name, "where"))
+            text = picture(&figures, i, "tsv");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(text);
+    for (char *save = NULL, *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char *p = line, *end = NULL, *tab = strchr(line, '\t');
+        int n = 0;
+
+        if (*line == '#' || !tab)
+            continue;
+        for (; p && n < 13; n++, p = strchr(p, '\t'))
+            v[n] = strtod(p += *p == '\t', &end);
+        if (n < 13)
+            continue;
+        rows++;
+        running += v[12];
+        for (int k = 7; k < 13; k++)
+            sum += v[k];
+    }
+    free(text);
+    CU_ASSERT_EQUAL(rows, 2);
+    CU_ASSERT_EQUAL_FATAL(sqlite3_open(path, &db), SQLITE_OK);
+    sqlite3_prepare_v2(db, "SELECT sum(w / b) FROM (SELECT run_id, 1.0 * sum(admitted_ns - arrival_ns + preempted_ns) AS w "
+                       "FROM requests GROUP BY 1) JOIN (SELECT run_id, sum(end_ns - start_ns) AS b FROM steps GROUP BY 1) "
+                       "USING (run_id) WHERE run_id > (SELECT max(run_id) - 2 FROM runs)", -1, &q, NULL);
+    CU_ASSERT_EQUAL_FATAL(sqlite3_step(q), SQLITE_ROW);
+    all = sqlite3_column_double(q, 0);
+    sqlite3_finalize(q);
+    sqlite3_close(db);
+    CU_ASSERT(running > 0);
+    CU_ASSERT_DOUBLE_EQUAL(sum, all, 0.001 * all);
+}
+
 static void test_no_gnuplot(void)
 {
     const struct fixture f = {.n_request = 40, .n_strategy = 2, .repeats = 1};
@@ -313,8 +420,8 @@ static void test_no_gnuplot(void)
 
 static const struct test tests[] = {
     {"table", test_table}, {"outputs-differ", test_differ}, {"never-mixed", test_never_mixed},
-    {"few-requests", test_few}, {"escape", test_escape}, {"hostile", test_hostile},
+    {"rest-equal", test_rest_equal}, {"overlap", test_overlap}, {"few-requests", test_few}, {"escape", test_escape}, {"hostile", test_hostile},
     {"self-contained", test_self_contained}, {"ids", test_ids}, {"same-bytes", test_same_bytes},
-    {"no-gnuplot", test_no_gnuplot}, {NULL, NULL}
+    {"where", test_where}, {"no-gnuplot", test_no_gnuplot}, {NULL, NULL}
 };
 const struct suite suite_plots = {"plots", tests, 180};

@@ -114,7 +114,8 @@ static void what_profile_writes_runs(void)
 
     CU_ASSERT_FATAL(fd >= 0);
     close(fd);
-    snprintf(command, sizeof command, "%s profile --quick --model tiny --max-tokens 64 --max-kv 512 --precision f16,int4 "
+    snprintf(command, sizeof command,
+             "%s profile --quick --model tiny --max-tokens 64 --max-kv 512 --precision f16,int4 "
              "--threads 1 --out %s 2>&1", SERVELAB_BIN, path);
     f = popen(command, "r");
     while (f && fgets(line, sizeof line, f)) {

@@ -1,4 +1,5 @@
-/* test_quality.c - the quality figures on a tiny synthetic model: against a computation token by token, their order, refusals. */
+/* test_quality.c - the quality figures on a tiny synthetic model: against a computation token by token, their order,
+ * refusals. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,8 +42,8 @@ static double surprise(struct lab *l, struct model *m, const uint32_t *tok, uint
     double sum = 0;
     uint32_t next;
 
-    CU_ASSERT_EQUAL_FATAL(dev_kv_open(&l->dev, &kv, l->shape.n_layer, l->shape.n_kv_head, l->shape.head_dim, FMT_F16, 256,
-                                      &l->e), 0);
+    CU_ASSERT_EQUAL_FATAL(dev_kv_open(&l->dev, &kv, l->shape.n_layer, l->shape.n_kv_head, l->shape.head_dim, FMT_F16,
+                                      256, &l->e), 0);
     for (uint32_t i = from; i <= at; i++) {
         uint32_t pos = i - from, start[2] = { 0, 1 }, len = pos + 1, bt = 256, row = 0, table = 0;
         struct batch b = { .n_tok = 1, .n_seq = 1, .n_row = 1, .n_table = 1, .tok = tok + i, .pos = &pos, .slot = &pos,

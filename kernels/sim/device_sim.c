@@ -39,8 +39,13 @@ static int sim_open(struct device *d, const struct device_conf *c, struct err *e
     d->self = s;
     d->is_virtual = true;
     d->pace = PACE_VIRTUAL;
-    snprintf(d->label, sizeof d->label, "sim %s (virtual clock, %s, not measured)", s->profile.name,
-             s->profile.n_table ? "tables of measured operations" : "roofline model");
+    d->mem_bytes = s->profile.mem_bytes;
+    d->profile = s->profile.text;
+    memcpy(d->profile_sha256, s->profile.sha256, sizeof d->profile_sha256);
+    /* A name stands for one machine only among ours: others carry their sum where the name is shown. */
+    snprintf(d->label, sizeof d->label, "sim %s%s%.*s (profile %.8s; virtual clock, %s, not measured)",
+             s->profile.name, s->profile.is_own ? ":" : "", s->profile.is_own ? 8 : 0, s->profile.sha256,
+             s->profile.sha256, s->profile.n_table ? "tables of measured operations" : "roofline model");
     return 0;
 }
 
@@ -73,10 +78,16 @@ static void sim_charge(struct device *d, enum op op, const struct op_cost *c, ui
 {
     struct sim *s = d->self;
     double ns = s->profile.n_table ? profile_lookup(&s->profile, op, c) : -1;
+    bool by_model = ns < 0;
 
-    if (ns < 0)
+    if (by_model)
         ns = roofline(s, op, c);
     ns += s->as_graph ? s->profile.graph_launch_ns : s->profile.launch_ns;
+    d->charged.ns += ns * times;
+    if (by_model && s->profile.n_table) {
+        d->charged.model_ns += ns * times;
+        d->charged.model[op] |= FMT_BIT(c->fmt);
+    }
     s->now_ns += (uint64_t)(ns + 0.5) * times;
 }
 

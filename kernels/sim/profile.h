@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "kernels/device.h"
 
 /* Measured times of one operation at one shape: ns over x, linear between points. Below the first point the time
@@ -33,6 +34,8 @@ struct sim_profile {
     /* Optional measured tables ("ops"), written by `servelab profile`; what they lack is charged by the roofline. */
     struct sim_table *table;
     uint32_t n_table;
+    char *text, sha256[SHA256_HEX];        /* the file as it was read: valid JSON, NUL at the end; its sum */
+    bool is_own;                           /* it is not one of those under kernels/sim/profiles */
 };
 
 /* NAME under kernels/sim/profiles (without .json), or a path. Unknown keys are refused. */
