@@ -29,6 +29,7 @@ plot for [i=1:N2] DATA index FIRST2 + i - 1 using 2:3 with lines \
 eval(headoff)
 eval(slo_off)
 eval(panel(1, 'goodput: requests per second within the SLO'))
+set autoscale y                         # stats looks only at what is in range
 stats DATA index FIRST2:FIRST2 + N2 - 1 using 7 nooutput
 set yrange [0:(STATS_max > 0 ? STATS_max * 1.12 : 1)]; set ytics autofreq; set format y '%g'
 set key at screen RIGHT + 0.015, screen 0.84 left top Left reverse vertical maxrows 40
