@@ -28,7 +28,7 @@ static void write_script(FILE *gp, const char *draw, const char *caption)
     fprintf(gp, "# Written by servelab. Redraw in this folder: gnuplot figure.gp; as PNG: "
             "gnuplot -e \"FORMAT='png'\" figure.gp\n"
             "NAME = 'figure'; DATA = 'figure.tsv'; W = %d; H = %d\nTITLE = '%s'\n"
-            "CAPTION = '%s; servelab %s, commit %.12s%s'\n", w, h, safe, caption, SERVELAB_VERSION, SERVELAB_COMMIT,
+            "CAPTION = '%s'; STAMP = 'servelab %s, commit %.12s%s'\n", w, h, safe, caption, SERVELAB_VERSION, SERVELAB_COMMIT,
             SERVELAB_DIRTY ? " (modified)" : "");
 }
 
