@@ -17,18 +17,7 @@
 #include "base/hash.h"
 #include "tests/runner.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-enum { SLOWER = 4 };                   /* timeouts are for plain builds */
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-enum { SLOWER = 4 };
-#else
-enum { SLOWER = 1 };
-#endif
-#else
-enum { SLOWER = 1 };
-#endif
-
+enum { SLOWER = is_sanitized ? 4 : 1 };        /* timeouts are for plain builds */
 enum { MAX_TESTS = 400, MAX_SUITES = 200, LOG_LINES = 40 };
 
 /* A build that is slow for another reason says so (emulation under TSan). */

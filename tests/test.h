@@ -6,6 +6,15 @@
 
 #include <CUnit/CUnit.h>
 
+/* Built with AddressSanitizer: several times slower, and its allocator keeps what is freed. */
+#if defined(__SANITIZE_ADDRESS__)
+enum { is_sanitized = 1 };
+#elif defined(__has_feature)
+enum { is_sanitized = __has_feature(address_sanitizer) };
+#else
+enum { is_sanitized = 0 };
+#endif
+
 struct test { const char *name; void (*run)(void); };
 struct suite {
     const char *name;

@@ -393,6 +393,10 @@ static void real_model(void)
         test_skip("no recorded texts: ../shared is not here");
         return;
     }
+    if (is_sanitized) {
+        test_skip("minutes under a sanitizer; the plain build runs it");
+        return;
+    }
     if (model_find(&f, "smollm2-135m", 1, &e) || f.kind == MODEL_SHAPE) {
         test_skip("no real model: 'make model MODEL=smollm2-135m' fetches it");
         model_files_close(&f);

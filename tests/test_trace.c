@@ -9,14 +9,6 @@
 #include "tests/test.h"
 #include "workloads/trace.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-enum { is_sanitized = 1 };
-#elif defined(__has_feature)
-enum { is_sanitized = __has_feature(address_sanitizer) };
-#else
-enum { is_sanitized = 0 };
-#endif
-
 static const char *put_text(const char *text)
 {
     static char path[4096];
