@@ -285,7 +285,9 @@ static void tokens_from_blocks(void)
                   "{\"id\":3,\"arrival_s\":0,\"prompt_tokens\":12,\"output_tokens\":1,"
                   "\"prefix_group\":\"g\",\"prefix_tokens\":5}\n"
                   "{\"id\":4,\"arrival_s\":0,\"prompt_tokens\":2,\"output_tokens\":1,"
-                  "\"prompt_ids\":[7,8]}\n",
+                  "\"prompt_ids\":[7,8]}\n"
+                  "{\"id\":5,\"arrival_s\":0,\"prompt_tokens\":4,\"output_tokens\":1,"
+                  "\"prompt_ids\":[7,8,8,7]}\n",
                   NULL))
         return;
     trace_tokens(&t, 0, 1, V, 0, 11, a);
@@ -303,7 +305,7 @@ static void tokens_from_blocks(void)
     for (int i = 0; i < 12; i++)
         CU_ASSERT(b[i] < V && c[i] < V);
     CU_ASSERT(!trace_stat(&t, &info, &e));
-    CU_ASSERT_DOUBLE_EQUAL(info.prefix_share, (4 + 5) / 49.0, 1e-12);
+    CU_ASSERT_DOUBLE_EQUAL(info.prefix_share, (4 + 5 + 2) / 53.0, 1e-12);
     trace_free(&t);
 }
 

@@ -2,7 +2,7 @@
  *
  * Quantiles are nearest rank: the value at position ceil(q n). Undefined figures are NaN, never
  * inf. The prefix share is what a prefix cache without limit would find, empty at the start: a
- * prompt hits block by block up to its first miss. */
+ * prompt hits block by block, or token by token where its ids are known, up to its first miss. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +171,19 @@ static uint64_t block_hit(const struct trace *t, const struct trace_req *q, stru
     return hit < q->n_prompt ? hit : q->n_prompt;
 }
 
+/* Each prefix of a prompt whose tokens are known is one key; the longest that stood before is the hit. */
+static uint64_t ids_hit(const uint32_t *ids, uint32_t n, struct seen *s)
+{
+    uint64_t key = hash64_bytes(2, "ids", 3), hit = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        key = hash64(key, ids[i]);
+        hit += hit == i && seen_before(s, key, false);
+        seen_before(s, key, true);
+    }
+    return hit;
+}
+
 /* What the group's longest prefix so far covers of this one. */
 static int group_hit(const struct trace_more *m, struct names *groups, struct pool *pool,
                      uint64_t *hit)
@@ -196,9 +209,14 @@ static int stat_prefix(const struct trace *t, struct trace_info *out)
 
     for (uint32_t i = 0; i < t->n && !rc; i++, all += hit, hit = 0) {
         const struct trace_req *q = &t->req[i];
+        const uint32_t *ids = q->more ? q->more->prompt_ids : NULL;
 
-        if (q->n_block && !(rc = seen_room(&seen, q->n_block)))
+        if ((q->n_block || ids) && (rc = seen_room(&seen, q->n_block ? q->n_block : q->n_prompt)))
+            continue;
+        if (q->n_block)
             hit = block_hit(t, q, &seen);
+        else if (ids)
+            hit = ids_hit(ids, q->n_prompt, &seen);
         else if (q->more && q->more->prefix_group)
             rc = group_hit(q->more, &groups, &pool, &hit);
     }
