@@ -16,38 +16,7 @@
 #include <string.h>
 
 #include "base/num.h"
-#include "kernels/cpu/cpu.h"
-
-enum { TILES = ATTEND_CHUNK / KV_TILE };
-
-struct chunk {                             /* K and V of up to 128 positions of one KV head */
-    const uint8_t *tile[TILES];            /* K [hd][16], V [16][hd], scales each (cpu.h) */
-    uint32_t n;                            /* positions */
-};
-
-struct attend {
-    struct cpu *c;
-    const struct cpu_isa *isa;
-    float *y; const float *qkv;
-    const struct kv_pool *kv;
-    struct kv_layout lay;
-    const struct batch *b;
-    uint32_t layer, n_q, n_rep, hd;        /* n_rep: query heads that share a KV head */
-    uint32_t ld;                           /* floats of a qkv row */
-    const struct unit { uint32_t seq, row, n, head, chunk; } *unit;
-    float *part;                           /* split decode: [unit][n_rep][hd + 2] */
-    size_t part_size;
-    float q_scale;
-};
-
-/* Scratch of one thread, cut from one piece of memory. */
-struct room {
-    float *q, *part, *acc;                 /* [rows, hd] each */
-    float *s;                              /* [rows, 128] scores, then probabilities */
-    float *m, *l, *pm, *pl;                /* [rows] maximum and sum: so far, and of the chunk */
-    float *k, *v;                          /* widened: [8][hd][16], [128][hd] */
-    uint8_t *gather;                       /* [8] tiles */
-};
+#include "kernels/cpu/attend.h"
 
 static size_t room_bytes(uint32_t rows, uint32_t hd)
 {
@@ -55,7 +24,7 @@ static size_t room_bytes(uint32_t rows, uint32_t hd)
            (size_t)ATTEND_CHUNK * (hd * (2 * 4 + 2 * 2) + 2 * 2);
 }
 
-static struct room room_cut(void *p, uint32_t rows, uint32_t hd)
+struct room attend_room(void *p, uint32_t rows, uint32_t hd)
 {
     struct room r;
     size_t n = (size_t)rows * hd, pad = (size_t)(rows + 15) / 16 * 16;
@@ -86,7 +55,7 @@ static const uint8_t *gather_tile(const struct attend *a, uint32_t seq, uint32_t
     return out;
 }
 
-static struct chunk chunk_get(const struct attend *a, uint32_t seq, uint32_t head, uint32_t chunk,
+struct chunk attend_chunk(const struct attend *a, uint32_t seq, uint32_t head, uint32_t chunk,
                               uint32_t end, uint8_t *scratch)
 {
     const struct batch *b = a->b;
@@ -103,23 +72,6 @@ static struct chunk chunk_get(const struct attend *a, uint32_t seq, uint32_t hea
             k.tile[i] = gather_tile(a, seq, head, p, n, scratch + i * a->lay.tile_bytes);
     }
     return k;
-}
-
-/* Strip s of a float tile: a pool tile's K, from there or widened (b), and its scales. */
-static void take_k(const struct attend *a, struct ftile *t, uint32_t s, const uint8_t *tile,
-                   const void *b)
-{
-    t->b[s] = b;
-    t->scale[s] = tile_scales(&a->lay, tile);
-    t->post = elem_post(a->lay.el);
-}
-
-/* Probabilities of row r times the scales of V. */
-static void scale_row(const struct attend *a, const struct chunk *k, float *s)
-{
-    for (uint32_t i = 0; i * KV_TILE < k->n && a->lay.size == 1; i++)
-        a->isa->times_half(s + (size_t)i * KV_TILE, tile_scales(&a->lay, k->tile[i]) + KV_TILE,
-                           elem_post(a->lay.el));
 }
 
 /* s[r][p] = q[r] . k[p], straight from the pool: for few rows. The struct is filled once: clearing
@@ -190,8 +142,7 @@ static void few_chunk(const struct attend *a, const struct chunk *k, const struc
         values_few(a, k, r, i, min_u32(most, a->n_rep - i));
 }
 
-/* acc, m, l of some rows take in a chunk; the first one is taken as it is. */
-static void fold(const struct attend *a, float *acc, float *m, float *l, const float *part,
+void attend_fold(const struct attend *a, float *acc, float *m, float *l, const float *part,
                  const float *pm, const float *pl, uint32_t rows, bool first)
 {
     if (first) {
@@ -203,7 +154,7 @@ static void fold(const struct attend *a, float *acc, float *m, float *l, const f
     }
 }
 
-static void load_q(const struct attend *a, const struct unit *u, float *q)
+void attend_load_q(const struct attend *a, const struct unit *u, float *q)
 {
     for (uint32_t i = 0; i < u->n; i++)
         a->isa->scale(q + (size_t)i * a->n_rep * a->hd,
@@ -211,26 +162,21 @@ static void load_q(const struct attend *a, const struct unit *u, float *q)
                       a->q_scale, (size_t)a->n_rep * a->hd);
 }
 
-static float *y_at(const struct attend *a, uint32_t row, uint32_t q_head)
-{
-    return a->y + ((size_t)row * a->n_q + q_head) * a->hd;
-}
-
 static void decode_whole(void *arg, int thread, uint32_t i0, uint32_t i1)
 {
     const struct attend *a = arg;
-    struct room r = room_cut(cpu_mine(a->c, thread), a->n_rep, a->hd);
+    struct room r = attend_room(cpu_mine(a->c, thread), a->n_rep, a->hd);
 
     for (uint32_t i = i0; i < i1; i++) {
         const struct unit *u = a->unit + i;
         uint32_t end = a->b->pos[u->row] + 1;
 
-        load_q(a, u, r.q);
+        attend_load_q(a, u, r.q);
         for (uint32_t c = 0; c * ATTEND_CHUNK < end; c++) {
-            struct chunk k = chunk_get(a, u->seq, u->head, c, end, r.gather);
+            struct chunk k = attend_chunk(a, u->seq, u->head, c, end, r.gather);
 
             few_chunk(a, &k, &r, r.pm, r.pl);
-            fold(a, r.acc, r.m, r.l, r.part, r.pm, r.pl, a->n_rep, c == 0);
+            attend_fold(a, r.acc, r.m, r.l, r.part, r.pm, r.pl, a->n_rep, c == 0);
         }
         for (uint32_t j = 0; j < a->n_rep; j++)
             a->isa->scale(y_at(a, u->row, u->head * a->n_rep + j), r.acc + (size_t)j * a->hd,
@@ -242,142 +188,41 @@ static void decode_whole(void *arg, int thread, uint32_t i0, uint32_t i1)
 static void decode_part(void *arg, int thread, uint32_t i0, uint32_t i1)
 {
     const struct attend *a = arg;
-    struct room r = room_cut(cpu_mine(a->c, thread), a->n_rep, a->hd);
+    struct room r = attend_room(cpu_mine(a->c, thread), a->n_rep, a->hd);
 
     for (uint32_t i = i0; i < i1; i++) {
         const struct unit *u = a->unit + i;
         float *out = a->part + i * a->part_size;
-        struct chunk k = chunk_get(a, u->seq, u->head, u->chunk, a->b->pos[u->row] + 1, r.gather);
+        struct chunk k = attend_chunk(a, u->seq, u->head, u->chunk, a->b->pos[u->row] + 1, r.gather);
 
-        load_q(a, u, r.q);
+        attend_load_q(a, u, r.q);
         r.part = out;
         few_chunk(a, &k, &r, out + (size_t)a->n_rep * a->hd,
                   out + (size_t)a->n_rep * a->hd + a->n_rep);
     }
 }
 
-/* Units of a query follow each other, chunks ascending. */
-static void decode_merge(const struct attend *a, uint32_t n_unit, float *acc)
+/* Units of a query follow each other, chunks ascending. room: [n_rep][hd + 2] */
+static void decode_merge(const struct attend *a, uint32_t n_unit, float *room)
 {
-    for (uint32_t i = 0, next; i < n_unit; i = next) {
+    size_t n = (size_t)a->n_rep * a->hd;
+    float *m = room + n, *l = m + a->n_rep;
+
+    for (uint32_t i = 0, k; i < n_unit; i = k) {
         const struct unit *u = a->unit + i;
 
-        for (next = i + 1; next < n_unit && a->unit[next].chunk; next++) {
+        for (k = i; k < n_unit && (k == i || a->unit[k].chunk); k++) {
+            const float *p = a->part + k * a->part_size;
+
+            attend_fold(a, room, m, l, p, p + n, p + n + a->n_rep, a->n_rep, k == i);
         }
-        for (uint32_t j = 0; j < a->n_rep; j++) {
-            float m = 0, l = 0;
-
-            for (uint32_t k = i; k < next; k++) {
-                const float *p = a->part + k * a->part_size, *ml = p + (size_t)a->n_rep * a->hd;
-
-                fold(a, acc, &m, &l, p + (size_t)j * a->hd, ml + j, ml + a->n_rep + j, 1, k == i);
-            }
-            a->isa->scale(y_at(a, u->row, u->head * a->n_rep + j), acc, 1.0f / l, a->hd);
-        }
+        for (uint32_t j = 0; j < a->n_rep; j++)
+            a->isa->scale(y_at(a, u->row, u->head * a->n_rep + j), room + (size_t)j * a->hd, 1.0f / l[j], a->hd);
     }
 }
 
-/* Rows [r0, rows) times `cols` columns, widened operands; rows in equal tiles. */
-static void sweep(const struct cpu_isa *isa, struct ftile t, uint32_t r0, uint32_t rows,
-                  const float *x, float *y)
-{
-    uint32_t n = rows - r0, n_tile = ceil_div_u32(n, isa->mr_f);
-
-    for (uint32_t i = 0; i < n_tile; i++) {
-        uint32_t a = r0 + n * i / n_tile, b = r0 + n * (i + 1) / n_tile;
-
-        t.mr = b - a;
-        t.x = x + (size_t)a * t.ldx;
-        t.y = y + (size_t)a * t.ldy;
-        isa->tile[EL_F32](&t);
-    }
-}
-
-static void scores_many(const struct attend *a, const struct chunk *k, const struct room *r,
-                        uint32_t r0, uint32_t rows)
-{
-    uint32_t n_tile = ceil_div_u32(k->n, KV_TILE), ns = a->isa->ns_min;
-    size_t tile = (size_t)a->hd * KV_TILE;
-
-    for (uint32_t i = 0; i < n_tile; i++)
-        a->isa->widen[a->lay.el](r->k + i * tile, k->tile[i], tile);
-    for (uint32_t i = 0; i < n_tile; i += ns) {
-        struct ftile t = { .ns = ns, .k = a->hd, .ldx = a->hd, .ldb = LANES, .ldy = ATTEND_CHUNK,
-                           .n_col = ns * LANES };
-
-        for (uint32_t s = 0; s < ns; s++) {    /* a strip past the last reads it again, unused */
-            uint32_t at = min_u32(i + s, n_tile - 1);
-
-            take_k(a, &t, s, k->tile[at], r->k + at * tile);
-        }
-        sweep(a->isa, t, r0, rows, r->q, r->s + (size_t)i * LANES);
-    }
-}
-
-static void values_many(const struct attend *a, const struct chunk *k, const struct room *r,
-                        uint32_t r0, uint32_t rows)
-{
-    uint32_t n_strip = a->hd / LANES, ns = a->isa->ns_min;
-    size_t tile = (size_t)a->hd * KV_TILE;
-
-    for (uint32_t i = 0; i * KV_TILE < k->n; i++)
-        a->isa->widen[a->lay.el](r->v + i * tile, tile_v(&a->lay, k->tile[i]),
-                                 min_u32(KV_TILE, k->n - i * KV_TILE) * a->hd);
-    for (uint32_t d = 0; d < n_strip; d += ns) {
-        struct ftile t = { .ns = ns, .k = k->n, .ldx = ATTEND_CHUNK, .ldb = a->hd, .ldy = a->hd,
-                           .n_col = ns * LANES };
-
-        d = min_u32(d, n_strip - ns);      /* odd strip left over: one is done twice */
-        for (uint32_t s = 0; s < ns; s++)
-            t.b[s] = r->v + (size_t)(d + s) * LANES;
-        sweep(a->isa, t, r0, rows, r->s, r->part + (size_t)d * LANES);
-    }
-}
-
-/* One chunk for all rows of a query tile. Queries ascend: those that see none of it come first. */
-static void many_chunk(const struct attend *a, const struct unit *u, uint32_t c,
-                       const struct room *r)
-{
-    const uint32_t *pos = a->b->pos + u->row;
-    uint32_t p0 = c * ATTEND_CHUNK, first = 0, rows = u->n * a->n_rep, r0;
-    struct chunk k = chunk_get(a, u->seq, u->head, c, pos[u->n - 1] + 1, r->gather);
-
-    while (pos[first] < p0)
-        first++;
-    r0 = first * a->n_rep;
-    scores_many(a, &k, r, r0, rows);
-    for (uint32_t i = r0; i < rows; i++)       /* all tops first: the next row need not wait for its own */
-        r->pm[i] = a->isa->top(r->s + (size_t)i * ATTEND_CHUNK, min_u32(k.n, pos[i / a->n_rep] + 1 - p0));
-    for (uint32_t i = r0; i < rows; i++) {
-        float *s = r->s + (size_t)i * ATTEND_CHUNK;
-
-        r->pl[i] = a->isa->softmax(s, min_u32(k.n, pos[i / a->n_rep] + 1 - p0), k.n, r->pm[i]);
-        scale_row(a, &k, s);
-    }
-    values_many(a, &k, r, r0, rows);
-    fold(a, r->acc + (size_t)r0 * a->hd, r->m + r0, r->l + r0, r->part + (size_t)r0 * a->hd, r->pm + r0, r->pl + r0,
-         rows - r0, c == 0);
-}
-
-static void prefill(void *arg, int thread, uint32_t i0, uint32_t i1)
-{
-    const struct attend *a = arg;
-
-    for (uint32_t i = i0; i < i1; i++) {
-        const struct unit *u = a->unit + i;
-        uint32_t rows = u->n * a->n_rep, end = a->b->pos[u->row + u->n - 1] + 1;
-        struct room r = room_cut(cpu_mine(a->c, thread), QUERY_TILE * a->n_rep, a->hd);
-
-        load_q(a, u, r.q);
-        for (uint32_t c = 0; c * ATTEND_CHUNK < end; c++)
-            many_chunk(a, u, c, &r);
-        for (uint32_t j = 0; j < rows; j++)
-            a->isa->scale(y_at(a, u->row + j / a->n_rep, u->head * a->n_rep + j % a->n_rep),
-                          r.acc + (size_t)j * a->hd, 1.0f / r.l[j], a->hd);
-    }
-}
-
-/* Units in order of sequence, KV head, then chunk or query tile. Counts when out is NULL. */
+/* Units in order of sequence, KV head, then chunk, or query tile from the last, which sees most: what threads take
+ * from each other in the end is small. Counts when out is NULL. */
 static uint32_t list_units(const struct attend *a, bool prefill_, bool split, struct unit *out)
 {
     const struct batch *b = a->b;
@@ -391,7 +236,7 @@ static uint32_t list_units(const struct attend *a, bool prefill_, bool split, st
             continue;
         parts = prefill_ ? ceil_div_u32(rows, step) : split ? b->pos[row] / ATTEND_CHUNK + 1 : 1;
         for (uint32_t i = 0; i < a->kv->n_head * parts; i++, n++) {
-            uint32_t p = i % parts;
+            uint32_t p = prefill_ ? parts - 1 - i % parts : i % parts;
 
             if (out)
                 out[n] = (struct unit){ .seq = s, .row = prefill_ ? row + p * step : row,
@@ -420,13 +265,13 @@ void cpu_attend(struct cpu *c, float *y, const float *qkv, const struct kv_pool 
     if (split)
         n_unit = list_units(&a, false, true, NULL);
     units_size = ((size_t)n_unit * sizeof *a.unit + 63) / 64 * 64;
-    part_bytes = split ? (n_unit * a.part_size + hd) * sizeof(float) : 0;
+    part_bytes = split ? (n_unit + 1) * a.part_size * sizeof(float) : 0;
     if (!cpu_scratch(c, units_size + part_bytes, room_bytes(rows, hd)))
         return;
     a.unit = c->shared.p;
     list_units(&a, is_prefill, split, c->shared.p);
     a.part = (float *)(void *)((char *)c->shared.p + units_size);
-    cpu_for(c, n_unit, 1, true, is_prefill ? prefill : split ? decode_part : decode_whole, &a);
+    cpu_for(c, n_unit, 1, true, is_prefill ? attend_many : split ? decode_part : decode_whole, &a);
     if (split)
         decode_merge(&a, n_unit, a.part + n_unit * a.part_size);
 }

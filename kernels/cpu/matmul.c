@@ -172,6 +172,15 @@ static uint32_t most_rows(const struct job *j, uint32_t m)
     return j->w->fmt.fmt != FMT_INT8 && m <= 2 * j->isa->mr_few ? j->isa->mr_few : j->isa->mr_q;
 }
 
+/* Share n of n_tile of the panel after this one: by the time that it is widened it has come from memory. */
+static void fetch_next(const struct job *j, uint32_t panel, uint32_t n, uint32_t n_tile)
+{
+    const uint8_t *p = panel_of(j, panel + 1);
+
+    for (size_t at = j->panel_size * n / n_tile; at < j->panel_size * (n + 1) / n_tile; at += 64)
+        __builtin_prefetch(p + at, 0, 2);
+}
+
 /* Units are (block of rows, panel), panels running fastest. */
 static void sweep(void *arg, int thread, uint32_t i0, uint32_t i1)
 {
@@ -192,6 +201,8 @@ static void sweep(void *arg, int thread, uint32_t i0, uint32_t i1)
         for (uint32_t a = 0, n = 0; n < n_tile; n++) {           /* tiles as equal as they can be */
             uint32_t b = m * (n + 1) / n_tile;
 
+            if (wide && first / 2 + 1 < n_panel)
+                fetch_next(j, first / 2, n, n_tile);
             for (uint32_t s = 0; s < n_aim; s++)
                 tile_run(j, t + s, r0 + a, b - a, first + s * step);
             a = b;

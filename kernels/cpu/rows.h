@@ -10,15 +10,14 @@
 
 #include "kernels/cpu/tile_float.h"
 
-/* e^x, relative error below 2e-7 (polynomial of Cephes expf). x is cut to [-87.3, 88.3]: no
- * overflow to infinity, no subnormals. NaN stays NaN, because max and min return their second
- * operand then. */
-INLINE vf vf_exp(vf x)
+/* e^x for x below 88.3, relative error below 2e-7 (polynomial of Cephes expf). From -87.3 down it is e^-87.3: no
+ * subnormals. NaN stays NaN, because max and min return their second operand then. */
+INLINE vf exp_below(vf x)
 {
     const vf magic = vf_set1(12582912.0f);             /* 1.5 * 2^23: adding it rounds to integer */
     vf t, n, r, p;
 
-    x = vf_min(vf_set1(88.3f), vf_max(vf_set1(-87.3f), x));
+    x = vf_max(vf_set1(-87.3f), x);
     t = vf_fma(x, vf_set1(1.44269504f), magic);
     n = vf_sub(t, magic);
     r = vf_fma(n, vf_set1(-0.693359375f), x);          /* ln 2 in two parts */
@@ -32,6 +31,8 @@ INLINE vf vf_exp(vf x)
     p = vf_fma(p, vf_mul(r, r), r);
     return vf_mul(vf_add(p, vf_set1(1)), vf_pow2(t));
 }
+/* From 88.3 up it is e^88.3: no overflow to infinity. */
+INLINE vf vf_exp(vf x) { return exp_below(vf_min(vf_set1(88.3f), x)); }
 
 static float top(float *s, uint32_t n)
 {
@@ -50,7 +51,7 @@ static float softmax(float *s, uint32_t n, uint32_t n_fill, float most)
     uint32_t i;
 
     for (i = 0; i < n; i += LANES) {
-        p = vf_exp(vf_sub(vf_load(s + i), m));
+        p = exp_below(vf_sub(vf_load(s + i), m));
         if (i + LANES > n)
             p = (vf_store(s + i, p), vf_load_part(s + i, n - i));
         vf_store(s + i, p);
@@ -80,7 +81,7 @@ static void merge(float *acc, float *m, float *l, const float *part, const float
     for (uint32_t r0 = 0; r0 < rows; r0 += LANES) {
         uint32_t left = rows - r0;
         vf was = load_upto(m + r0, left), is = load_upto(pm + r0, left), most = vf_max(was, is);
-        vf keep = vf_exp(vf_sub(was, most)), take = vf_exp(vf_sub(is, most));
+        vf keep = exp_below(vf_sub(was, most)), take = exp_below(vf_sub(is, most));
         float a[LANES], b[LANES];
 
         vf_store(a, keep);
@@ -230,18 +231,20 @@ INLINE vi fp8_code(vf x)
 
 INLINE vi int8_code(vf x) { return vi_round(vf_max(vf_min(x, vf_set1(127)), vf_set1(-127))); }
 
-/* Largest |x|; NaN when one of them is NaN or Inf. n: multiple of 16. */
+/* Largest |x|; NaN when one of them is NaN or Inf. n: multiple of 16. Without their signs floats are ordered as
+ * integers, NaN and Inf above all others: one reduction tells both. */
 INLINE float largest(const float *x, uint32_t n)
 {
-    vf top = vf_set1(0), bad = vf_set1(0);
+    const int32_t inf = 0x7f800000;
+    vi top = vi_set1(0);
+    int32_t bits;
+    float most;
 
-    for (uint32_t i = 0; i < n; i += LANES) {
-        vf a = vf_load(x + i);
-
-        top = vf_max(top, vf_abs(a));
-        bad = vf_fma(a, vf_set1(0), bad);              /* NaN once any input is NaN or Inf */
-    }
-    return vf_sum(bad) == 0 ? vf_top(top) : NAN;
+    for (uint32_t i = 0; i < n; i += LANES)
+        top = vi_max(top, vi_bits(vf_abs(vf_load(x + i))));
+    bits = vi_top(top);
+    memcpy(&most, &bits, sizeof most);
+    return bits < inf ? most : NAN;
 }
 
 static void encode(enum elem el, void *out, uint16_t *scale_out, const float *x, uint32_t n)
@@ -301,29 +304,40 @@ static void quantise(int8_t *q, float *s, int32_t *fix, const float *x, uint32_t
         quantise_group(q + i, s++, fix++, x + i, k - i < group ? k - i : group, offset);
 }
 
+/* Blocks keep their own tops, so that the first place of the largest is looked for in one of them only. */
 static uint32_t argmax(const float *x, uint32_t n)
 {
-    vf top = vf_set1(-INFINITY), bad = vf_set1(0);
-    uint32_t i = 0;
-    float best;
+    enum { BLOCK = 64 * LANES };
+    float best = -INFINITY;
+    uint32_t at = 0;
 
-    for (; i + LANES <= n; i += LANES) {
-        vf a = vf_load(x + i);
+    for (uint32_t b = 0; b < n; b += BLOCK) {
+        uint32_t end = n - b < BLOCK ? n : b + BLOCK, i = b;
+        vf top = vf_set1(-INFINITY), bad = vf_set1(0);
+        float most;
 
-        top = vf_max(top, a);
-        bad = vf_fma(a, vf_set1(0), bad);
-    }
-    best = vf_top(top);
-    for (; i < n; i++) {
-        if (!isfinite(x[i]))
+        for (; i + LANES <= end; i += LANES) {
+            vf a = vf_load(x + i);
+
+            top = vf_max(top, a);
+            bad = vf_fma(a, vf_set1(0), bad);          /* NaN once any input is NaN or Inf */
+        }
+        most = vf_top(top);
+        for (; i < end; i++) {
+            if (!isfinite(x[i]))
+                return PICK_BAD_ROW;
+            most = most > x[i] ? most : x[i];
+        }
+        if (vf_sum(bad) != 0)
             return PICK_BAD_ROW;
-        best = best > x[i] ? best : x[i];
+        if (most > best || b == 0) {
+            best = most;
+            at = b;
+        }
     }
-    if (vf_sum(bad) != 0)
-        return PICK_BAD_ROW;
-    for (i = 0; x[i] != best; i++) {
-    }
-    return i;
+    while (x[at] != best)
+        at++;
+    return at;
 }
 
 /* Roofs: independent chains, enough to hide the latency of an FMA (4) on two ports. */

@@ -13,6 +13,7 @@
 
 #define PACKED(kind) ((kind) == Q4 || (kind) == Q4Z)
 #define LEAST(kind) ((kind) == Q4Z || (kind) == Q4ZW)
+#define STARTS_AT_0(kind) (LEAST(kind) || ((kind) == Q8 && DOT8_SIGNED))     /* no offset in the weights */
 
 /* Weights of strip s for inputs k..k+3 (half 0) or, of packed nibbles, k+4..k+7 (half 1). */
 INLINE vi four_inputs(const uint8_t *b, uint32_t k, int half, const enum qkind kind)
@@ -36,7 +37,7 @@ INLINE void four_dots(const struct qtile *t, vi *acc, const uint8_t *const *b, c
         vx4 xr = vx4_load(x + (size_t)r * ldx + k + 4 * half);
 
         UNROLL for (int s = 0; s < ns; s++)
-            acc[r * ns + s] = kind == Q8 ? vi_dot255(acc[r * ns + s], w[s], xr)
+            acc[r * ns + s] = kind == Q8 ? vi_dot8(acc[r * ns + s], w[s], xr)
                                          : vi_dot15(acc[r * ns + s], w[s], xr);
     }
 }
@@ -112,13 +113,16 @@ INLINE void tile_int(const struct qtile *t, const int mr, const int ns, const en
         total[i] = vf_set1(0);
     if (HELD(mr))
         memset(held, 0, sizeof held);
+    if (mr > 2)                                   /* rows of y lie far apart and are stored at the end */
+        UNROLL for (int i = 0; i < mr * ns; i++)
+            __builtin_prefetch(t->y + (size_t)(i / ns) * t->ldy + (i % ns) * LANES, 1, 3);
     for (uint32_t k = 0, g = 0; k < t->k; k += t->group, g++) {
         uint32_t n = t->k - k < t->group ? t->k - k : t->group;
         vi acc[MR_MAX * 2];
 
         UNROLL for (int r = 0; r < mr; r++)
             UNROLL for (int s = 0; s < ns; s++)
-                acc[r * ns + s] = vi_set1(LEAST(kind) ? 0 : t->fix[(size_t)r * t->ldg + g]);
+                acc[r * ns + s] = vi_set1(STARTS_AT_0(kind) ? 0 : t->fix[(size_t)r * t->ldg + g]);
         group_dot(t, acc, b, t->x + k, n, mr, ns, kind);
         in_memory(held);
         fold(t, total, held, acc, g, step_s, mr, ns, kind);

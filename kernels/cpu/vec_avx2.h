@@ -103,6 +103,7 @@ VEC vi vi_round(vf x) { return (vi){ _mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32
 VEC vf vf_of(vi x) { return (vf){ _mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b) }; }
 VEC vi vi_set1(int32_t x) { return (vi){ _mm256_set1_epi32(x), _mm256_set1_epi32(x) }; }
 VEC vi vi_add(vi x, vi y) { return (vi){ _mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b) }; }
+VEC vi vi_max(vi x, vi y) { return (vi){ _mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b) }; }
 VEC vi vi_load(const uint8_t *p)
 {
     const __m256i *q = (const __m256i *)(const void *)p;
@@ -138,6 +139,14 @@ VEC int32_t vi_sum(vi x)
         s += t[i];
     return s;
 }
+VEC int32_t vi_top(vi x)
+{
+    __m256i h = _mm256_max_epi32(x.a, x.b);
+    __m128i q = _mm_max_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+
+    q = _mm_max_epi32(q, _mm_shuffle_epi32(q, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
+}
 VEC void vi_store8(int8_t *p, vi x)
 {
     /* packs work within 128-bit halves: the permutation restores lane order */
@@ -164,6 +173,7 @@ VEC vx4 vx4_load(const int8_t *p)
     memcpy(&four, p, 4);
     return _mm256_set1_epi32(four);
 }
+enum { DOT8_SIGNED = 1 };
 /* Weights up to 15: a pair of products is at most 2 * 15 * 128, far from int16 saturation. */
 VEC __m256i dot15_half(__m256i acc, __m256i w, __m256i x)
 {
@@ -174,18 +184,18 @@ VEC vi vi_dot15(vi acc, vi w, vx4 x)
 {
     return (vi){ dot15_half(acc.a, w.a, x), dot15_half(acc.b, w.b, x) };
 }
-/* Weights up to 255 would saturate maddubs: even and odd bytes are widened to int16 instead. */
-VEC __m256i dot255_half(__m256i acc, __m256i w, __m256i x)
+/* Weights q + 128 up to 255 would saturate maddubs. With the sign of q moved to x, two products are at most
+ * 2 * 128 * 127 and fit; the dot is then that of q. */
+VEC __m256i dot8_half(__m256i acc, __m256i w, __m256i x)
 {
-    __m256i even = _mm256_madd_epi16(_mm256_and_si256(w, _mm256_set1_epi16(255)),
-                                     _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
-    __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(w, 8), _mm256_srai_epi16(x, 8));
+    __m256i q = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(x, q));
 
-    return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
-VEC vi vi_dot255(vi acc, vi w, vx4 x)
+VEC vi vi_dot8(vi acc, vi w, vx4 x)
 {
-    return (vi){ dot255_half(acc.a, w.a, x), dot255_half(acc.b, w.b, x) };
+    return (vi){ dot8_half(acc.a, w.a, x), dot8_half(acc.b, w.b, x) };
 }
 
 #endif

@@ -81,6 +81,7 @@ VEC vi vi_round(vf a) { return _mm512_cvtps_epi32(a); }
 VEC vf vf_of(vi a) { return _mm512_cvtepi32_ps(a); }
 VEC vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
 VEC vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+VEC vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
 VEC vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 VEC vi vi_sll(vi a, int n) { return _mm512_slli_epi32(a, (unsigned)n); }
 VEC vi vi_srl(vi a, int n) { return _mm512_srli_epi32(a, (unsigned)n); }
@@ -93,6 +94,7 @@ VEC vi vi_less(vf a, vf b, vi x, vi y)
 }
 VEC vi vi_opaque(vi a) { __asm__ volatile("" : "+v"(a)); return a; }
 VEC int32_t vi_sum(vi a) { return _mm512_reduce_add_epi32(a); }
+VEC int32_t vi_top(vi a) { return _mm512_reduce_max_epi32(a); }
 VEC void vi_store8(int8_t *p, vi a)
 {
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(a));
@@ -117,6 +119,7 @@ VEC vi vi_dot15(vi acc, vi w, vx4 x)
     __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(w), "v"(x));
     return acc;
 }
-VEC vi vi_dot255(vi acc, vi w, vx4 x) { return vi_dot15(acc, w, x); }
+VEC vi vi_dot8(vi acc, vi w, vx4 x) { return vi_dot15(acc, w, x); }
+enum { DOT8_SIGNED = 0 };
 
 #endif

@@ -77,6 +77,7 @@ VEC vi vi_round(vf a) { vi r; EACH r.l[i] = (int32_t)rintf(a.l[i]); return r; }
 VEC vf vf_of(vi a) { vf r; EACH r.l[i] = (float)a.l[i]; return r; }
 VEC vi vi_set1(int32_t x) { vi r; EACH r.l[i] = x; return r; }
 VEC vi vi_add(vi a, vi b) { EACH a.l[i] += b.l[i]; return a; }
+VEC vi vi_max(vi a, vi b) { EACH a.l[i] = a.l[i] > b.l[i] ? a.l[i] : b.l[i]; return a; }
 VEC vi vi_and(vi a, vi b) { EACH a.l[i] &= b.l[i]; return a; }
 VEC vi vi_sll(vi a, int n) { EACH a.l[i] = (int32_t)((uint32_t)a.l[i] << n); return a; }
 VEC vi vi_srl(vi a, int n) { EACH a.l[i] = (int32_t)((uint32_t)a.l[i] >> n); return a; }
@@ -87,16 +88,18 @@ VEC vf vf_bits(vi a) { vf r; memcpy(&r, &a, sizeof r); return r; }
 VEC vi vi_less(vf a, vf b, vi x, vi y) { EACH x.l[i] = a.l[i] < b.l[i] ? x.l[i] : y.l[i]; return x; }
 VEC vi vi_opaque(vi a) { return a; } /* the compiler knows nothing of it: loops keep their work */
 VEC int32_t vi_sum(vi a) { int32_t s = 0; EACH s += a.l[i]; return s; }
+VEC int32_t vi_top(vi a) { EACH a.l[0] = a.l[0] > a.l[i] ? a.l[0] : a.l[i]; return a.l[0]; }
 VEC void vi_store8(int8_t *p, vi a) { EACH p[i] = (int8_t)a.l[i]; }
 VEC vi vi_load(const uint8_t *p) { vi r; memcpy(&r, p, sizeof r); return r; }
 VEC void vi_store(uint8_t *p, vi a) { memcpy(p, &a, sizeof a); }
 VEC vi vi_low4(vi a) { EACH a.l[i] &= 0x0f0f0f0f; return a; }
 VEC vi vi_high4(vi a) { EACH a.l[i] = a.l[i] >> 4 & 0x0f0f0f0f; return a; }
-/* Four activations, the same for all lanes; a dot adds their products with a lane's four
- * weights. */
+/* Four activations, the same for all lanes; a dot adds their products with a lane's four weights: 0..15, or
+ * bytes q + 128, of which q is the weight where DOT8_SIGNED, q + 128 elsewhere. */
+enum { DOT8_SIGNED = 0 };
 typedef struct { int8_t x[4]; } vx4;
 VEC vx4 vx4_load(const int8_t *p) { vx4 r; memcpy(&r, p, 4); return r; }
-VEC vi vi_dot255(vi acc, vi w, vx4 x)
+VEC vi vi_dot8(vi acc, vi w, vx4 x)
 {
     uint8_t b[64];
 
@@ -105,6 +108,6 @@ VEC vi vi_dot255(vi acc, vi w, vx4 x)
         acc.l[i] += b[i * 4 + j] * x.x[j];
     return acc;
 }
-VEC vi vi_dot15(vi acc, vi w, vx4 x) { return vi_dot255(acc, w, x); }   /* weights 0..15 */
+VEC vi vi_dot15(vi acc, vi w, vx4 x) { return vi_dot8(acc, w, x); }
 
 #endif
