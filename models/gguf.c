@@ -388,6 +388,15 @@ int gguf_open_bytes(struct gguf *g, const void *data, uint64_t size, const char 
     return map_bytes(&g->map, data, size, name, e) ? -1 : gguf_read(g, e);
 }
 
+bool gguf_begins(const char *path)
+{
+    struct map m;
+    bool yes = !map_open(&m, path, INT64_MAX, NULL) && m.size >= 4 && !memcmp(m.data, "GGUF", 4);
+
+    map_close(&m);
+    return yes;
+}
+
 void gguf_close(struct gguf *g)
 {
     arena_free(&g->arena);

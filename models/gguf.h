@@ -48,6 +48,8 @@ int  gguf_open(struct gguf *g, const char *path, struct err *e);
 /* The same of bytes in memory, which must outlive g. */
 int  gguf_open_bytes(struct gguf *g, const void *data, uint64_t size, const char *name, struct err *e);
 void gguf_close(struct gguf *g);
+/* Whether a regular file begins as GGUF files do: downloads keep odd names. */
+bool gguf_begins(const char *path);
 
 /* NULL when there is no such key (tensor). */
 const struct gguf_kv *gguf_find(const struct gguf *g, const char *key);

@@ -41,6 +41,17 @@ static int real(struct reader *r, const char *name, double min, double max, floa
     return 0;
 }
 
+/* llama-gguf-split's key: this file alone lacks tensors. */
+static int check_split(const struct gguf *g, struct err *e)
+{
+    int64_t n = 1;
+
+    if (gguf_find(g, "split.count") && gguf_int(g, "split.count", 0, 65535, &n, e))
+        return -1;
+    return n < 2 ? 0 : err_set(e, EXIT_USAGE, "%s: key 'split.count': one of %lld files of a model; expected a whole "
+                               "one, llama-gguf-split --merge joins them", g->map.path, (long long)n);
+}
+
 static int read_arch(struct reader *r)
 {
     static const char *const known[] = { "llama", "qwen2", "qwen3" };
@@ -144,32 +155,34 @@ static int read_factors(struct reader *r, const struct gguf_tensor *t, struct mo
     return 0;
 }
 
+/* As llama.cpp: a factor without a type is linear; of its two names the newer one counts. */
 static int read_scaling(struct reader *r, struct model_shape *s)
 {
+    bool is_old = has(r, "rope.scale_linear") && !has(r, "rope.scaling.factor");
+    const char *name = is_old ? "rope.scale_linear" : "rope.scaling.factor";
     char shown[MAP_SHOW];
-    struct gguf_str kind = { "none", 4 };
+    struct gguf_str kind = { "linear", 6 };
 
     if (has(r, "rope.scaling.type") && gguf_text(r->g, r->key, &kind, r->e))
         return -1;
-    if (has(r, "rope.scale_linear")) {          /* older files */
-        s->rope_scaling = ROPE_LINEAR;
-        return real(r, "rope.scale_linear", 1, 1e6, &s->rope_factor);
-    }
-    if (gguf_is(kind, "none"))
-        return 0;
-    if (!gguf_is(kind, "linear"))
+    if (!gguf_is(kind, "none") && !gguf_is(kind, "linear"))
         return err_set(r->e, EXIT_USAGE, "%s: key '%s': '%s' is not supported; expected none or linear",
                        r->g->map.path, at(r, "rope.scaling.type"), map_show(kind.p, kind.n, shown));
+    if (gguf_is(kind, "none") || (!has(r, "rope.scaling.type") && !has(r, name)))
+        return 0;
     s->rope_scaling = ROPE_LINEAR;
-    return real(r, "rope.scaling.factor", 1, 1e6, &s->rope_factor);
+    return real(r, name, 1, 1e6, &s->rope_factor);
 }
 
 static int read_rope(struct reader *r, struct model_shape *s)
 {
     const struct gguf_tensor *factors = gguf_find_tensor(r->g, "rope_freqs.weight");
 
+    float attention = 1;                        /* what llama.cpp multiplies sines and cosines by */
+
     s->rope_theta = 10000;
     if ((has(r, "rope.freq_base") && real(r, "rope.freq_base", 1, 1e9, &s->rope_theta)) ||
+        (has(r, "rope.scaling.attn_factor") && real(r, "rope.scaling.attn_factor", 1, 1, &attention)) ||
         read_scaling(r, s))
         return -1;
     if (factors && s->rope_scaling != ROPE_PLAIN)
@@ -183,8 +196,8 @@ int gguf_config(const struct gguf *g, struct model_shape *s, bool *paired, struc
     struct reader r = { .g = g, .e = e };
 
     memset(s, 0, sizeof *s);
-    if (read_arch(&r) || read_sizes(&r, s) || shape_bounds(s, g->map.path, e) || check_rest(&r, s) ||
-        read_rope(&r, s))
+    if (check_split(g, e) || read_arch(&r) || read_sizes(&r, s) || shape_bounds(s, g->map.path, e) ||
+        check_rest(&r, s) || read_rope(&r, s))
         return -1;
     *paired = !strcmp(r.arch, "llama");
     return 0;

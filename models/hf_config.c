@@ -139,6 +139,9 @@ static int read_rope(struct reader *r, struct model_shape *s)
         return err_set(r->e, EXIT_USAGE, "%s: field 'rope_scaling': expected an object", r->path);
     if (get_text(r, o, field(o, "rope_type") ? "rope_type" : "type", type))
         return -1;
+    if (!*type && field(o, "factor"))
+        return err_set(r->e, EXIT_USAGE, "%s: field 'rope_scaling': a factor without a rope_type; expected one of "
+                       "default, linear or llama3", r->path);
     if (!*type || !strcmp(type, "default"))
         return 0;
     if (get_real(r, o, "factor", 1, 1e6, -1, &s->rope_factor))
@@ -176,6 +179,8 @@ static int check_layer_types(struct reader *r)
     json_t *list = field(r->root, "layer_types"), *v;
     size_t i;
 
+    if (list && !json_is_array(list))
+        return err_set(r->e, EXIT_USAGE, "%s: field 'layer_types': expected a list", r->path);
     json_array_foreach(list, i, v)
         if (!json_is_string(v) || strcmp(json_string_value(v), "full_attention"))
             return err_set(r->e, EXIT_USAGE, "%s: field 'layer_types', entry %zu: only full_attention is supported; "
@@ -194,6 +199,9 @@ static int check_rest(struct reader *r, struct hf_config *c)
     if (*act && strcmp(act, "silu"))
         return err_set(r->e, EXIT_USAGE, "%s: field 'hidden_act': '%s' is not supported; expected silu", r->path,
                        act);
+    if (!strcmp(c->type, "mistral") && !json_object_get(r->root, "sliding_window"))
+        return err_set(r->e, EXIT_USAGE, "%s: field 'sliding_window' is missing, which means 4096 in a Mistral model: "
+                       "attention within a window is not supported; expected null (from v0.2 on)", r->path);
     if (!strcmp(c->type, "mistral") && field(r->root, "sliding_window"))
         return err_set(r->e, EXIT_USAGE, "%s: field 'sliding_window' is %.0f: attention within a window is not "
                        "supported; expected null (Mistral from v0.2 on)", r->path, window);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/home.h"
+#include "models/gguf.h"
 
 static bool ends_in(const char *s, const char *end)
 {
@@ -30,11 +31,11 @@ int shape_bounds(const struct model_shape *s, const char *path, struct err *e)
     return 0;
 }
 
-static bool is_folder(const char *path)
+static bool is_kind(const char *path, mode_t kind)
 {
     struct stat st;
 
-    return !stat(path, &st) && S_ISDIR(st.st_mode);
+    return !stat(path, &st) && (st.st_mode & S_IFMT) == kind;
 }
 
 /* The only .gguf file of a folder into path; -1 when there is none or are several. */
@@ -72,28 +73,19 @@ static int locate_folder(const char *folder, enum model_kind *kind, char *path, 
                    "folder, or give the path of one file", folder);
 }
 
-/* By ending, or by the first bytes: downloads keep odd names. */
-static enum model_kind file_kind(const char *path)
-{
-    char magic[4] = "";
-    FILE *f = fopen(path, "rb");
-    size_t n = f ? fread(magic, 1, 4, f) : 0;
-
-    if (f)
-        fclose(f);
-    return ends_in(path, ".gguf") || (n == 4 && !memcmp(magic, "GGUF", 4)) ? MODEL_GGUF : MODEL_SHAPE;
-}
-
 static int locate_path(const char *name, enum model_kind *kind, char *path, size_t n, struct err *e)
 {
-    if (is_folder(name))
+    if (is_kind(name, S_IFDIR))
         return locate_folder(name, kind, path, n, e);
     if (access(name, R_OK))
         return err_set(e, EXIT_USAGE, "%s: no such file or folder; expected a Hugging Face snapshot's folder, a .gguf "
                        "file or a shape (.json)", name);
     if (ends_in(name, ".safetensors"))
         return err_set(e, EXIT_USAGE, "%s: weights without config.json; give the folder that holds both", name);
-    *kind = file_kind(name);
+    if (!is_kind(name, S_IFREG))
+        return err_set(e, EXIT_USAGE, "%s: not a regular file; give a snapshot's folder, a .gguf file or a shape "
+                       "(.json)", name);
+    *kind = ends_in(name, ".gguf") || gguf_begins(name) ? MODEL_GGUF : MODEL_SHAPE;
     return (size_t)snprintf(path, n, "%s", name) < n
            ? 0 : err_set(e, EXIT_USAGE, "path is too long: '%.80s...'", name);
 }
@@ -182,9 +174,11 @@ static size_t snapshot_files(const char *folder, char **names)
     DIR *d = opendir(folder);
     struct dirent *f;
     size_t n = 0;
+    char path[4600];
 
     while (d && n < HASH_FILES && (f = readdir(d)))
-        if (!strcmp(f->d_name, "config.json") || ends_in(f->d_name, ".safetensors")) {
+        if ((!strcmp(f->d_name, "config.json") || ends_in(f->d_name, ".safetensors")) &&
+            (size_t)snprintf(path, sizeof path, "%s/%s", folder, f->d_name) < sizeof path && is_kind(path, S_IFREG)) {
             names[n] = strdup(f->d_name);
             n += names[n] != NULL;
         }

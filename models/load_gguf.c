@@ -188,19 +188,22 @@ static int check_types(const struct gguf_model *m, struct err *e)
     return 0;
 }
 
+/* Unless it is there: whole, for F16 is a part of BF16. */
 static void add_name(char *list, size_t n, const char *name)
 {
-    size_t len = strlen(list);
+    size_t len = strlen(list), m = strlen(name);
 
-    if (!strstr(list, name))
-        snprintf(list + len, n - len, "%s%s", len ? "+" : "", name);
+    for (const char *at = list; (at = strstr(at, name)); at += m)
+        if ((at == list || at[-1] == '+') && (!at[m] || at[m] == '+'))
+            return;
+    snprintf(list + len, n - len, "%s%s", len ? "+" : "", name);
 }
 
 /* "NAME: GGUF, Q4_1, embedding Q8_0 (already quantised in the file)" */
 static void describe(const struct gguf_model *m, char *out, size_t n)
 {
     char list[64] = "", embed[16], with[40];
-    bool quantised = false;
+    bool quantised = quant_find(m->embed->type, NULL)->block > 1 || quant_find(m->head->type, NULL)->block > 1;
 
     snprintf(embed, sizeof embed, "%s", quant_find(m->embed->type, NULL)->name);
     for (uint32_t l = 0; l < m->shape.n_layer; l++)

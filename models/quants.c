@@ -204,7 +204,7 @@ static void block_iq4_xs(const unsigned char *b, float *out)
     float d = half_at(b);
 
     for (unsigned j = 0; j < 8; j++) {
-        unsigned scale = (b[4 + j / 2] >> (4 * (j % 2)) & 15u) | (high >> (2 * j) & 3u) << 4;
+        unsigned scale = ((unsigned)b[4 + j / 2] >> (4 * (j % 2)) & 15u) | (high >> (2 * j) & 3u) << 4;
 
         iq4_nibbles(d * (float)((int)scale - 32), b + 8 + 16 * j, out + 32 * j);
     }

@@ -7,9 +7,7 @@
  * text/build.c. */
 #include "models/tokenizer_gguf.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 enum gguf_token { T_NORMAL = 1, T_UNKNOWN, T_CONTROL, T_USER, T_UNUSED, T_BYTE };
@@ -206,18 +204,11 @@ int tokenizer_from_gguf(struct tokenizer **t, const struct gguf *g, struct err *
 
 int tokenizer_open(struct tokenizer **t, const char *path, struct err *e)
 {
-    char magic[4] = "";
-    FILE *f = fopen(path, "rb");
     struct gguf g;
     int rc;
 
     *t = NULL;
-    if (!f)
-        return err_set(e, EXIT_USAGE, "%.300s: %s", path, strerror(errno));
-    if (fread(magic, 1, 4, f) != 4)
-        magic[0] = 0;                          /* a folder, or no file of ours */
-    fclose(f);
-    if (memcmp(magic, "GGUF", 4))
+    if (!gguf_begins(path))                    /* a folder, or no file of ours */
         return tokenizer_load_json(t, path, e);
     if (gguf_open(&g, path, e))
         return -1;

@@ -1,23 +1,37 @@
 /* weights.c - puts a model's weights on a device, each matrix in the format that the precision picked. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "models/model.h"
 
-struct cursor { const struct weight_source *src; enum role role; uint32_t layer; };
+struct cursor { const struct weight_source *src; enum role role; uint32_t layer, k; bool is_f16; };
+
+/* A weight that f16 cannot hold would become infinite without a word. */
+static int fits_f16(const struct cursor *c, uint32_t row, const float *x, struct err *e)
+{
+    for (uint32_t i = 0; i < c->k; i++)
+        if (fabsf(x[i]) >= 65520)
+            return err_set(e, EXIT_USAGE, "%s: layer %u, %s, row %u, column %u: %g; f16 ends at 65504, choose a "
+                           "precision such as bf16 or int8", c->src->about, c->layer, role_name[c->role], row, i,
+                           (double)x[i]);
+    return 0;
+}
 
 static int next_row(void *self, uint32_t row, float *out, struct err *e)
 {
     const struct cursor *c = self;
 
-    return c->src->row(c->src->self, c->role, c->layer, row, out, e);
+    if (c->src->row(c->src->self, c->role, c->layer, row, out, e))
+        return -1;
+    return c->is_f16 ? fits_f16(c, row, out, e) : 0;
 }
 
 static int put_weight(struct model *m, struct weight *w, const struct weight_source *src,
                       struct wfmt fmt, enum role role, uint32_t layer, uint32_t n, uint32_t k,
                       struct err *e)
 {
-    struct cursor c = { src, role, layer };
+    struct cursor c = { src, role, layer, k, fmt_stored(fmt.fmt) == FMT_F16 };
 
     if (dev_weight(m->dev, w, fmt, n, k, (struct row_source){ next_row, &c }, e))
         return -1;

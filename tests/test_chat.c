@@ -206,6 +206,43 @@ static void one_change(void)
     }
 }
 
+#define TURNS "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}" \
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+#define ALL "{% for message in messages %}"
+#define SYSTEM(text) "{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n" text "<|im_end|>\n' }}{% endif %}"
+
+/* The older templates are compared whole, up to their last byte; a system text is what its quotes say. */
+static void chatml_whole(void)
+{
+    static const struct { const char *template, *form, *system; } cases[] = {
+        { ALL TURNS, "chatml", "" }, { ALL TURNS "\n", "chatml", "" }, { ALL TURNS "more", NULL, NULL },
+        { ALL TURNS "{{ 'more' }}", NULL, NULL }, { ALL SYSTEM("Be kind.") TURNS, "chatml", "Be kind." },
+        { ALL SYSTEM("It\\'s \\\\ \\\"x\\\"\\nnew") TURNS, "chatml", "It's \\ \"x\"\nnew" },
+        { ALL SYSTEM("Be kind.") TURNS "more", NULL, NULL }, { "more" ALL TURNS, NULL, NULL },
+    };
+    static const struct chat_turn turn = { "user", "a" };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tokenizer *t = open_with("qwen2", cases[i].template);
+        const char *form = tokenizer_chat_form(t);
+        struct text_out text = { 0 };
+        struct err e = { 0 };
+        char want[200];
+
+        if (!form != !cases[i].form || (form && strcmp(form, cases[i].form))) {
+            test_note("case %zu: form %s", i, form ? form : "none");
+            CU_FAIL("another form");
+        } else if (form) {
+            snprintf(want, sizeof want, "%s%s%s<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n",
+                     *cases[i].system ? "<|im_start|>system\n" : "", cases[i].system, *cases[i].system ? "<|im_end|>\n" : "");
+            CU_ASSERT_EQUAL(chat_text(t, &turn, 1, &text, &e), 0);
+            CU_ASSERT(text.n == strlen(want) && !memcmp(text.p, want, text.n));
+        }
+        text_out_free(&text);
+        tokenizer_free(t);
+    }
+}
+
 static void qwen3_answers_users(void)
 {
     static const struct chat_turn turns[] = { { "user", "a" }, { "assistant", "b" } };
@@ -221,7 +258,8 @@ static void qwen3_answers_users(void)
 /* Long, and made to be walked over again and again: known or not, it takes no time. */
 static void hostile_is_quick(void)
 {
-    static const char *const units[] = { "{{- system_message }}{#- ", "{%- else %}   \n", "{#-", "{%- if tools %}", "\\",
+    static const char *const units[] = { "{{- system_message }}{#- ", "{%- else %}   \n", "{#-", "{%- if tools %}",
+                                         "\\",
                                          "{%- if tools %}{%- else %}{%- if messages[0]['role'] == 'system' %}" };
 
     for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
@@ -242,7 +280,7 @@ static void hostile_is_quick(void)
 
 static const struct test tests[] = {
     { "renders_as_jinja", renders_as_jinja }, { "llama_as_documented", llama_as_documented },
-    { "one_change", one_change }, { "qwen3_answers_users", qwen3_answers_users },
+    { "one_change", one_change }, { "chatml_whole", chatml_whole }, { "qwen3_answers_users", qwen3_answers_users },
     { "hostile_is_quick", hostile_is_quick }, { NULL, NULL },
 };
 const struct suite suite_chat = { "chat", tests, 60 };

@@ -1,223 +1,24 @@
-/* test_load.c - what MODEL= may name, the accessors of GGUF metadata, the decoders of every stored format, and models
- * whose files do not fit what they claim. */
+/* test_load.c - what MODEL= may name, and models whose files do not fit what they claim. What the files are made of:
+ * test_stored.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/home.h"
 #include "models/gguf.h"
 #include "models/load.h"
 #include "models/quants.h"
 #include "models/safetensors.h"
-#include "tests/assemble.h"
 #include "tests/files.h"
+#include "tests/model_bytes.h"
+#include "tests/peer.h"
 #include "tests/test.h"
-
-static const char *fixture(const char *name)
-{
-    static char path[4096];
-
-    snprintf(path, sizeof path, "%s/tests/fixtures/parity/%s", home_dir(), name);
-    return path;
-}
-
-static struct bytes read_all(const char *path)
-{
-    struct bytes b = { 0 };
-    struct err e = { 0 };
-    struct map m;
-
-    if (map_open(&m, path, 1 << 30, &e)) {
-        test_note("%s", e.text);
-        CU_FAIL_FATAL("no such fixture");
-    }
-    bytes_add(&b, m.data, (size_t)m.size);
-    map_close(&m);
-    return b;
-}
-
-static void refused(const char *what, const char *words, int rc, struct err *e)
-{
-    CU_ASSERT_EQUAL(rc, -1);
-    CU_ASSERT_PTR_NULL(strchr(e->text, '\n'));
-    if (!strstr(e->text, words)) {
-        test_note("%s: expected \"%s\" in: %s", what, words, e->text);
-        CU_FAIL("wrong words");
-    }
-    *e = (struct err){ 0 };
-}
-
-/* ---- maps ---- */
-static void maps(void)
-{
-    char path[4096], shown[MAP_SHOW];
-    struct err e = { 0 };
-    struct map m;
-
-    snprintf(path, sizeof path, "%s/f", test_dir());
-    file_write(path, "abc", 3);
-    CU_ASSERT_FATAL(!map_open(&m, path, 3, &e));
-    CU_ASSERT(m.size == 3 && !memcmp(m.data, "abc", 3) && !strcmp(m.path, path));
-    map_close(&m);
-    refused("too large", "3 bytes; expected at most 2", map_open(&m, path, 2, &e), &e);
-    file_write(path, "", 0);
-    CU_ASSERT_FATAL(!map_open(&m, path, 3, &e));
-    CU_ASSERT(m.size == 0 && m.data == NULL);
-    map_close(&m);
-    CU_ASSERT_STRING_EQUAL(map_show("a\nb\377", 4, shown), "a?b?");
-    CU_ASSERT_STRING_EQUAL(map_show("", 0, shown), "");
-    memset(path, 'x', 200);
-    CU_ASSERT(strlen(map_show(path, 200, shown)) == MAP_SHOW - 1 && strstr(shown, "xx...") != NULL);
-}
-
-/* ---- decoders ---- */
-/* quants.bin: blocks and what the public gguf package makes of them, bit for bit. */
-static void decoders(void)
-{
-    struct bytes b = read_all(fixture("quants.bin"));
-    float out[512];
-    int n = 0;
-
-    for (size_t at = 0; at + 12 <= b.n; n++) {
-        uint32_t type = le32(b.p + at), count = le32(b.p + at + 4), bytes = le32(b.p + at + 8);
-        const struct quant_info *q = quant_find(type, NULL);
-        const unsigned char *want = b.p + at + 12 + bytes;
-
-        CU_ASSERT_FATAL(q && count <= 512 && count % q->block == 0);
-        CU_ASSERT_EQUAL(count / q->block * q->bytes, bytes);
-        quant_row((enum quant)type, b.p + at + 12, count, out);
-        for (uint32_t i = 0; i < count; i++) {
-            float w;
-
-            memcpy(&w, want + 4 * i, 4);
-            if (out[i] != w) {
-                test_note("%s, value %u: %.9g; expected %.9g", q->name, i, (double)out[i], (double)w);
-                CU_FAIL("decoded otherwise");
-                break;
-            }
-        }
-        at += 12 + bytes + 4 * (size_t)count;
-    }
-    CU_ASSERT_EQUAL(n, 15);
-    bytes_free(&b);
-}
-
-/* By hand: one word of AWQ and of GPTQ. Nibble i of AWQ's word is output 0 2 4 6 1 3 5 7. */
-static void packings(void)
-{
-    unsigned char q[8 * 4] = { 0 }, z[4] = { 0x11, 0x11, 0x11, 0x11 }, s[16];
-    struct packed4 p = { .packing = PACKED_AWQ, .n = 8, .k = 8, .group = 8, .q = q, .z = z, .s = s };
-    static const float awq[8] = { 0, 4, 1, 5, 2, 6, 3, 7 };
-    float out[64];
-
-    for (int i = 0; i < 8; i++) {
-        s[2 * i] = 0;
-        s[2 * i + 1] = 0x3c;                            /* 1.0 */
-        memcpy(q + 4 * i, "\x10\x32\x54\x76", 4);       /* nibbles 0 1 2 ... 7 */
-    }
-    packed4_rows(&p, 0, out);
-    for (int n = 0; n < 8; n++)
-        for (int k = 0; k < 8; k++)
-            CU_ASSERT(out[8 * n + k] == awq[n] - 1);
-    p.packing = PACKED_GPTQ;
-    p.zeros = ZERO_EACH_LESS;
-    packed4_rows(&p, 0, out);
-    for (int n = 0; n < 8; n++)
-        for (int k = 0; k < 8; k++)
-            CU_ASSERT(out[8 * n + k] == (float)(k - 2));
-    z[0] = 0x1f;                                        /* output 0 stored as 15, output 1 as 1 */
-    packed4_rows(&p, 0, out);
-    CU_ASSERT(out[0] == 0 && out[8] == -2 && out[16] == -2);
-    p.zeros = ZERO_WORD_LESS;                           /* 0 and 3: 3 was stored less one and less the borrow */
-    packed4_rows(&p, 0, out);
-    CU_ASSERT(out[0] == 0 && out[8] == -3 && out[16] == -2);
-}
-
-/* ---- GGUF metadata ---- */
-static struct gguf open_program(const char *program, struct bytes *b)
-{
-    static const struct macros none = { .n = 0 };
-    struct err e = { 0 };
-    struct gguf g;
-
-    CU_ASSERT_FATAL(assemble(b, &none, program));
-    if (gguf_open_bytes(&g, b->p, b->n, "case.gguf", &e)) {
-        test_note("%s", e.text);
-        CU_FAIL_FATAL("refused");
-    }
-    return g;
-}
-
-static void numbers(void)
-{
-    struct bytes b = { 0 };
-    struct gguf g = open_program("r:GGUF 4:3 8:0 8:9 s:u8 4:0 1:200 s:i8 4:1 1:-2 s:i16 4:3 2:-3 s:u32 4:4 4:-1 s:i64 "
-                                 "4:11 8:-5 s:u64 4:10 8:-1 s:f32 4:6 x:0000c03f s:f64 4:12 x:000000000000f8bf s:yes "
-                                 "4:7 1:1", &b);
-    struct err e = { 0 };
-    int64_t v;
-    double d;
-    bool yes = false;
-
-    CU_ASSERT(!gguf_int(&g, "u8", 0, 255, &v, &e) && v == 200);
-    CU_ASSERT(!gguf_int(&g, "i8", -9, 9, &v, &e) && v == -2);
-    CU_ASSERT(!gguf_int(&g, "i16", -9, 9, &v, &e) && v == -3);
-    CU_ASSERT(!gguf_int(&g, "u32", 0, UINT32_MAX, &v, &e) && v == UINT32_MAX);
-    CU_ASSERT(!gguf_int(&g, "i64", -9, 9, &v, &e) && v == -5);
-    CU_ASSERT(!gguf_real(&g, "f32", 0, 9, &d, &e) && d == 1.5);
-    CU_ASSERT(!gguf_real(&g, "f64", -9, 9, &d, &e) && d == -1.5);
-    CU_ASSERT(!gguf_real(&g, "u8", 0, 999, &d, &e) && d == 200);
-    CU_ASSERT(!gguf_bool(&g, "yes", &yes, &e) && yes);
-    refused("u64", "key 'u64': 9223372036854775807 is outside", gguf_int(&g, "u64", 0, 9, &v, &e), &e);
-    refused("min", "key 'i8': -2 is outside 0 to 9", gguf_int(&g, "i8", 0, 9, &v, &e), &e);
-    refused("f32", "key 'f32' is f32; expected a whole number", gguf_int(&g, "f32", 0, 9, &v, &e), &e);
-    refused("bool", "key 'u8' is u8; expected a bool", gguf_bool(&g, "u8", &yes, &e), &e);
-    refused("none", "key 'x' is missing", gguf_int(&g, "x", 0, 9, &v, &e), &e);
-    CU_ASSERT_PTR_NULL(gguf_find(&g, "x"));
-    CU_ASSERT_PTR_NULL(gguf_find(&g, "u"));
-    CU_ASSERT_PTR_NOT_NULL(gguf_find(&g, "u8"));
-    gguf_close(&g);
-    bytes_free(&b);
-}
-
-static void lists(void)
-{
-    struct bytes b = { 0 };
-    struct gguf g = open_program("r:GGUF 4:3 8:0 8:4 s:t 4:9 4:8 8:3 s:ab s: s:c s:i 4:9 4:5 8:2 4:-7 4:8 s:f 4:9 4:6 "
-                                 "8:1 x:0000c03f s:one 4:8 s:text", &b);
-    struct err e = { 0 };
-    struct gguf_list l;
-    struct gguf_str s;
-    int64_t v;
-    double d;
-
-    CU_ASSERT_FATAL(!gguf_list_open(&l, &g, "t", GGUF_STRING, &e));
-    CU_ASSERT(l.n == 3 && !gguf_next_int(&l, &v) && !gguf_next_real(&l, &d));
-    CU_ASSERT(gguf_next_str(&l, &s) && gguf_is(s, "ab"));
-    CU_ASSERT(gguf_next_str(&l, &s) && gguf_is(s, ""));
-    CU_ASSERT(gguf_next_str(&l, &s) && gguf_is(s, "c") && !gguf_is(s, "cc"));
-    CU_ASSERT(!gguf_next_str(&l, &s));
-    CU_ASSERT_FATAL(!gguf_list_open(&l, &g, "i", GGUF_I64, &e));
-    CU_ASSERT(!gguf_next_str(&l, &s) && gguf_next_int(&l, &v) && v == -7);
-    CU_ASSERT(gguf_next_int(&l, &v) && v == 8 && !gguf_next_int(&l, &v));
-    CU_ASSERT_FATAL(!gguf_list_open(&l, &g, "f", GGUF_F64, &e));
-    CU_ASSERT(gguf_next_real(&l, &d) && d == 1.5 && !gguf_next_real(&l, &d));
-    CU_ASSERT(!gguf_text(&g, "one", &s, &e) && gguf_is(s, "text"));
-    refused("narrow", "key 'i' is an array of i32; expected an array of f32",
-            gguf_list_open(&l, &g, "i", GGUF_F32, &e), &e);
-    refused("text", "key 'one' is string; expected an array of string",
-            gguf_list_open(&l, &g, "one", GGUF_STRING, &e), &e);
-    refused("list", "key 't' is an array of string; expected a string", gguf_text(&g, "t", &s, &e), &e);
-    gguf_close(&g);
-    bytes_free(&b);
-}
 
 /* ---- what MODEL= may name ---- */
 static void copy_to(const char *from, const char *dir, const char *name)
 {
-    struct bytes b = read_all(from);
+    struct bytes b = bytes_of(from);
     char path[4200];
 
     snprintf(path, sizeof path, "%s/%s", dir, name);
@@ -250,27 +51,68 @@ static void kinds(void)
 
     snprintf(dir, sizeof dir, "%s", test_dir());
     expect_kind("tiny", MODEL_SHAPE, "tiny", "synthetic weights, seed 3");
-    expect_kind(fixture("llama"), MODEL_HF, "llama", "llama: safetensors, BF16");
-    expect_kind(fixture("qwen2/"), MODEL_HF, "qwen2", "qwen2: safetensors, F16");
-    expect_kind(fixture("llama-awq"), MODEL_HF, "llama-awq", "llama-awq: safetensors, AWQ 4-bit, groups of 32 (already "
-                "quantised, decoded here), rest F16");
-    expect_kind(fixture("qwen2.gguf"), MODEL_GGUF, "qwen2", "qwen2: GGUF, F16");
-    expect_kind(fixture("mixed.gguf"), MODEL_GGUF, "mixed",
+    expect_kind(parity_path("llama"), MODEL_HF, "llama", "llama: safetensors, BF16");
+    expect_kind(parity_path("qwen2/"), MODEL_HF, "qwen2", "qwen2: safetensors, F16");
+    expect_kind(parity_path("llama-awq"), MODEL_HF, "llama-awq",
+                "llama-awq: safetensors, AWQ 4-bit, groups of 32 (already quantised, decoded here), rest F16");
+    expect_kind(parity_path("qwen2.gguf"), MODEL_GGUF, "qwen2", "qwen2: GGUF, F16");
+    expect_kind(parity_path("mixed.gguf"), MODEL_GGUF, "mixed",
                 "mixed: GGUF, Q4_0+Q4_1+Q8_0+Q6_K+Q4_K, embedding F16 (already quantised "
                 "in the file)");
-    copy_to(fixture("qwen2.gguf"), dir, "odd-name");
+    copy_to(parity_path("qwen2.gguf"), dir, "odd-name");
     snprintf(path, sizeof path, "%s/odd-name", dir);
     expect_kind(path, MODEL_GGUF, "odd-name", "odd-name: GGUF, F16");
     snprintf(store, sizeof store, "%s/store", dir);
     mkdir(store, 0700);
     snprintf(path, sizeof path, "%s/real", store);
     mkdir(path, 0700);
-    copy_to(fixture("qwen2.gguf"), path, "x.gguf");
-    copy_to(fixture("qwen2.gguf"), store, "tiny.gguf");
+    copy_to(parity_path("qwen2.gguf"), path, "x.gguf");
+    copy_to(parity_path("qwen2.gguf"), store, "tiny.gguf");
     setenv("SERVELAB_MODELS", store, 1);
     expect_kind("real", MODEL_GGUF, "real", "x: GGUF, F16");
     expect_kind("tiny", MODEL_GGUF, "tiny", "tiny: GGUF, F16");      /* a fetched model goes before its shape */
     unsetenv("SERVELAB_MODELS");
+}
+
+/* One layer of zeros: V in F16, the other matrices in BF16, the embedding as given. */
+static void write_zeros(const char *path, uint32_t embedding)
+{
+    static const struct macros none = { .n = 0 };
+    static const char *const vectors[] = { "output_norm", "blk.0.attn_norm", "blk.0.ffn_norm" };
+    static const char *const matrices[] = { "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up",
+                                            "ffn_down" };
+    char p[4096];
+    size_t n;
+    uint32_t at = 256;
+    struct bytes b = { 0 };
+
+    n = (size_t)snprintf(p, sizeof p, "r:GGUF 4:3 8:11 8:7 s:general.architecture 4:8 s:llama "
+                         "s:llama.block_count 4:4 4:1 s:llama.embedding_length 4:4 4:32 "
+                         "s:llama.attention.head_count 4:4 4:1 "
+                         "s:llama.feed_forward_length 4:4 4:32 s:llama.context_length 4:4 4:64 "
+                         "s:llama.attention.layer_norm_rms_epsilon 4:6 x:acc52737 "
+                         "s:token_embd.weight 4:2 8:32 8:2 4:%u 8:0", embedding);
+    for (int i = 0; i < 3; i++, at += 128)
+        n += (size_t)snprintf(p + n, sizeof p - n, " s:%s.weight 4:1 8:32 4:0 8:%u", vectors[i], at);
+    for (int i = 0; i < 7; i++, at += 2048)
+        n += (size_t)snprintf(p + n, sizeof p - n, " s:blk.0.%s.weight 4:2 8:32 8:32 4:%d 8:%u", matrices[i],
+                              i == 2 ? QUANT_F16 : QUANT_BF16, at);
+    snprintf(p + n, sizeof p - n, " pad:32 z:%u", at);
+    CU_ASSERT_FATAL(assemble(&b, &none, p));
+    file_write(path, b.p, b.n);
+    bytes_free(&b);
+}
+
+/* What was quantised is said, the embedding alone too, and every format is named: F16 beside BF16. */
+static void what_it_says(void)
+{
+    char path[4096];
+
+    snprintf(path, sizeof path, "%s/m.gguf", test_dir());
+    write_zeros(path, QUANT_F32);
+    expect_kind(path, MODEL_GGUF, "m", "m: GGUF, BF16+F16, embedding F32");
+    write_zeros(path, QUANT_Q8_0);
+    expect_kind(path, MODEL_GGUF, "m", "m: GGUF, BF16+F16, embedding Q8_0 (already quantised in the file)");
 }
 
 static void unknown(void)
@@ -279,22 +121,31 @@ static void unknown(void)
     struct err e = { 0 };
     char path[4200];
 
-    refused("near", "did you mean 'tiny'", model_find(&f, "tinny", 1, &e), &e);
-    refused("store", "make model MODEL=NAME", model_find(&f, "no-such-model", 1, &e), &e);
-    refused("empty", "model name is empty", model_find(&f, "", 1, &e), &e);
-    refused("path", "no such file or folder", model_find(&f, "no/such", 1, &e), &e);
-    refused("folder", "neither config.json nor a single .gguf file", model_find(&f, test_dir(), 1, &e), &e);
-    snprintf(path, sizeof path, "%s/model.safetensors", fixture("mistral"));
-    refused("weights", "give the folder that holds both", model_find(&f, path, 1, &e), &e);
+    expect_refused("near", "did you mean 'tiny'", model_find(&f, "tinny", 1, &e), &e);
+    expect_refused("store", "make model MODEL=NAME", model_find(&f, "no-such-model", 1, &e), &e);
+    expect_refused("empty", "model name is empty", model_find(&f, "", 1, &e), &e);
+    expect_refused("path", "no such file or folder", model_find(&f, "no/such", 1, &e), &e);
+    expect_refused("folder", "neither config.json nor a single .gguf file", model_find(&f, test_dir(), 1, &e), &e);
+    snprintf(path, sizeof path, "%s/model.safetensors", parity_path("mistral"));
+    expect_refused("weights", "give the folder that holds both", model_find(&f, path, 1, &e), &e);
     snprintf(path, sizeof path, "%s/a.gguf", test_dir());
     file_write(path, "", 0);
-    refused("empty file", "does not begin with 'GGUF'", model_find(&f, path, 1, &e), &e);
+    expect_refused("empty file", "does not begin with 'GGUF'", model_find(&f, path, 1, &e), &e);
     snprintf(path, sizeof path, "%s/b.gguf", test_dir());
     file_write(path, "", 0);
-    refused("two files", "neither config.json nor a single .gguf", model_find(&f, test_dir(), 1, &e), &e);
+    expect_refused("two files", "neither config.json nor a single .gguf", model_find(&f, test_dir(), 1, &e), &e);
     snprintf(path, sizeof path, "%s/config.json", test_dir());
     file_write(path, "{}", 2);
-    refused("no type", "field 'model_type'", model_find(&f, test_dir(), 1, &e), &e);
+    expect_refused("no type", "field 'model_type'", model_find(&f, test_dir(), 1, &e), &e);
+    snprintf(path, sizeof path, "%s/c.gguf", test_dir());
+    CU_ASSERT_FATAL(!symlink("c.gguf", path));
+    expect_refused("link to itself", "no such file or folder", model_find(&f, path, 1, &e), &e);
+    expect_refused("device", "not a regular file", model_find(&f, "/dev/zero", 1, &e), &e);
+    for (int i = 0; i < 2; i++) {                               /* a fifo is not waited for */
+        snprintf(path, sizeof path, "%s/fifo%s", test_dir(), i ? ".gguf" : "");
+        CU_ASSERT_FATAL(!mkfifo(path, 0600));
+        expect_refused("fifo", "not a regular file", model_find(&f, path, 1, &e), &e);
+    }
 }
 
 /* ---- files that do not fit what they claim ---- */
@@ -306,10 +157,10 @@ static int altered(const char *name, const char *from, const char *to, struct er
     struct bytes b;
     int rc;
 
-    snprintf(path, sizeof path, "%s/model.safetensors", fixture(name));
+    snprintf(path, sizeof path, "%s/model.safetensors", parity_path(name));
     copy_to(path, test_dir(), "model.safetensors");
-    snprintf(path, sizeof path, "%s/config.json", fixture(name));
-    b = read_all(path);
+    snprintf(path, sizeof path, "%s/config.json", parity_path(name));
+    b = bytes_of(path);
     bytes_add(&b, "", 1);
     at = strstr((char *)b.p, from);
     CU_ASSERT_PTR_NOT_NULL_FATAL(at);
@@ -327,31 +178,37 @@ static int altered(const char *name, const char *from, const char *to, struct er
 static void snapshots(void)
 {
     struct err e = { 0 };
+    struct model_files f;
+    char path[4096], sum[SHA256_HEX];
 
     CU_ASSERT_EQUAL(altered("mistral", "mistral", "mistral", &e), 0);
-    refused("layers", "tensor 'model.layers.2.self_attn.q_proj.weight' is missing",
-            altered("mistral", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", &e), &e);
-    refused("fewer", "has no place in a mistral model of 1 layers",
-            altered("mistral", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1", &e), &e);
-    refused("vocab", "tensor 'model.embed_tokens.weight': shape [64, ...]; expected [65, 32]",
-            altered("mistral", "\"vocab_size\": 64", "\"vocab_size\": 65", &e), &e);
-    refused("heads", "tensor 'model.layers.0.self_attn.q_proj.weight': shape [64, ...]; expected [128, 32]",
-            altered("mistral", "\"num_attention_heads\": 2", "\"num_attention_heads\": 4", &e), &e);
-    refused("family", "tensor 'model.layers.0.self_attn.q_proj.bias' is missing",
-            altered("mistral", "\"mistral\"", "\"qwen2\"", &e), &e);
-    refused("family", "tensor 'model.layers.0.self_attn.k_proj.bias' has no place in a llama model",
-            altered("qwen2", "\"model_type\": \"qwen2\"", "\"model_type\": \"llama\"", &e), &e);
-    refused("norms", "norm.weight' has no place in a llama model",
-            altered("qwen3", "\"model_type\": \"qwen3\"", "\"model_type\": \"llama\"", &e), &e);
-    refused("head", "tensor 'lm_head.weight' is missing",
-            altered("qwen2", "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false", &e), &e);
+    snprintf(path, sizeof path, "%s/beside.safetensors", test_dir());
+    CU_ASSERT(!mkfifo(path, 0600) && !model_find(&f, test_dir(), 1, &e) && !model_files_sha256(&f, sum, &e));
+    CU_ASSERT_EQUAL_FATAL(e.code, 0);
+    model_files_close(&f);
+    expect_refused("layers", "tensor 'model.layers.2.self_attn.q_proj.weight' is missing",
+                   altered("mistral", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", &e), &e);
+    expect_refused("fewer", "has no place in a mistral model of 1 layers",
+                   altered("mistral", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1", &e), &e);
+    expect_refused("vocab", "tensor 'model.embed_tokens.weight': shape [64, ...]; expected [65, 32]",
+                   altered("mistral", "\"vocab_size\": 64", "\"vocab_size\": 65", &e), &e);
+    expect_refused("heads", "tensor 'model.layers.0.self_attn.q_proj.weight': shape [64, ...]; expected [128, 32]",
+                   altered("mistral", "\"num_attention_heads\": 2", "\"num_attention_heads\": 4", &e), &e);
+    expect_refused("family", "tensor 'model.layers.0.self_attn.q_proj.bias' is missing",
+                   altered("mistral", "\"mistral\"", "\"qwen2\"", &e), &e);
+    expect_refused("family", "tensor 'model.layers.0.self_attn.k_proj.bias' has no place in a llama model",
+                   altered("qwen2", "\"model_type\": \"qwen2\"", "\"model_type\": \"llama\"", &e), &e);
+    expect_refused("norms", "norm.weight' has no place in a llama model",
+                   altered("qwen3", "\"model_type\": \"qwen3\"", "\"model_type\": \"llama\"", &e), &e);
+    expect_refused("head", "tensor 'lm_head.weight' is missing",
+                   altered("qwen2", "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false", &e), &e);
     CU_ASSERT_EQUAL(altered("mistral", "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true", &e), 0);
-    refused("packing", "tensor 'model.layers.0.self_attn.q_proj.qweight': shape [32, ...]; expected [4, 64]",
-            altered("llama-awq", "\"awq\"", "\"gptq\"", &e), &e);
-    refused("group", "tensor 'model.layers.0.self_attn.q_proj.qzeros': shape [2, ...]; expected [1, 8]",
-            altered("llama-gptq", "\"group_size\": 16", "\"group_size\": 32", &e), &e);
-    refused("plain", "tensor 'model.layers.0.self_attn.q_proj.weight' is missing",
-            altered("llama-gptq", "\"quantization_config\"", "\"was_quantised\"", &e), &e);
+    expect_refused("packing", "tensor 'model.layers.0.self_attn.q_proj.qweight': shape [32, ...]; expected [4, 64]",
+                   altered("llama-awq", "\"awq\"", "\"gptq\"", &e), &e);
+    expect_refused("group", "tensor 'model.layers.0.self_attn.q_proj.qzeros': shape [2, ...]; expected [1, 8]",
+                   altered("llama-gptq", "\"group_size\": 16", "\"group_size\": 32", &e), &e);
+    expect_refused("plain", "tensor 'model.layers.0.self_attn.q_proj.weight' is missing",
+                   altered("llama-gptq", "\"quantization_config\"", "\"was_quantised\"", &e), &e);
 }
 
 static size_t find(const struct bytes *b, const char *text)
@@ -380,11 +237,11 @@ static void activation_order(void)
     at = (size_t)(t->data - s.file[0].data);
     safetensors_close(&s);
     snprintf(path, sizeof path, "%s/model.safetensors", test_dir());
-    b = read_all(path);
+    b = bytes_of(path);
     b.p[at + 4] = 1;
     file_write(path, b.p, b.n);
-    refused("g_idx", "tensor 'model.layers.1.mlp.up_proj.g_idx', entry 1: group 1; expected 0",
-            model_find(&f, test_dir(), 1, &e), &e);
+    expect_refused("g_idx", "tensor 'model.layers.1.mlp.up_proj.g_idx', entry 1: group 1; expected 0",
+                   model_find(&f, test_dir(), 1, &e), &e);
     bytes_free(&b);
 }
 
@@ -392,7 +249,7 @@ static void activation_order(void)
 static void gguf_altered(const char *file, const char *text, size_t skip, unsigned char value,
                          const char *words)
 {
-    struct bytes b = read_all(fixture(file));
+    struct bytes b = bytes_of(parity_path(file));
     struct err e = { 0 };
     struct model_files f;
     char path[4096];
@@ -400,7 +257,7 @@ static void gguf_altered(const char *file, const char *text, size_t skip, unsign
     b.p[find(&b, text) + skip] = value;
     snprintf(path, sizeof path, "%s/m.gguf", test_dir());
     file_write(path, b.p, b.n);
-    refused(text, words, model_find(&f, path, 1, &e), &e);
+    expect_refused(text, words, model_find(&f, path, 1, &e), &e);
     bytes_free(&b);
 }
 
@@ -421,7 +278,7 @@ static void not_finite(void)
     struct err e = { 0 };
     struct model_files f;
     const struct gguf_tensor *t;
-    struct bytes b = read_all(fixture("llama.gguf"));
+    struct bytes b = bytes_of(parity_path("llama.gguf"));
     struct gguf g;
     char path[4096];
     float row[64];
@@ -435,50 +292,51 @@ static void not_finite(void)
     file_write(path, b.p, b.n);
     CU_ASSERT_FATAL(!model_find(&f, path, 1, &e));
     CU_ASSERT(!f.source.row(f.source.self, ROLE_DOWN, 1, 2, row, &e));
-    refused("NaN", "tensor 'blk.1.ffn_down.weight', row 3, column 5: not a finite number",
-            f.source.row(f.source.self, ROLE_DOWN, 1, 3, row, &e), &e);
+    expect_refused("NaN", "tensor 'blk.1.ffn_down.weight', row 3, column 5: not a finite number",
+                   f.source.row(f.source.self, ROLE_DOWN, 1, 3, row, &e), &e);
     model_files_close(&f);
     bytes_free(&b);
 }
 
-/* Q4_1 held as int4z with groups of 32 is the same numbers: both are u s + m with f16 s and m. Blocks use their whole
- * range in this file, so that the scale is found again. */
-static void q4_1_as_int4z(void)
+/* A weight that bf16 and f32 hold and f16 does not is named, where it would become infinite. */
+static void beyond_f16(void)
 {
-    const struct wfmt f = { FMT_INT4Z, 32 };
-    struct model_files m;
+    static const struct wfmt f16 = { FMT_F16, 0 }, bf16 = { FMT_BF16, 0 };
+    static const float large = -1e6f;
     struct err e = { 0 };
-    float row[256], back[256];
-    uint16_t scale[16];
-    uint8_t q[128];
-    int apart = 0;
+    const struct st_tensor *t;
+    struct safetensors s;
+    struct bytes b;
+    struct peer p;
+    char path[4096];
+    size_t at;
 
-    CU_ASSERT_FATAL(!model_find(&m, fixture("mixed.gguf"), 1, &e) && m.shape.dim == 256);
-    for (uint32_t r = 256; r < 256 + 64; r++) {                 /* the rows of K */
-        CU_ASSERT_FATAL(!m.source.row(m.source.self, ROLE_QKV, 0, r, row, &e));
-        row_encode(f, row, 256, q, scale);
-        row_decode(f, q, scale, 256, back);
-        for (int i = 0; i < 256; i++)
-            apart += !(back[i] - row[i] <= 1e-6f && row[i] - back[i] <= 1e-6f);
-    }
-    if (apart)
-        test_note("%d of 16384 values differ", apart);
-    CU_ASSERT_EQUAL(apart, 0);
-    model_files_close(&m);
+    CU_ASSERT_EQUAL_FATAL(altered("mistral", "mistral", "mistral", &e), 0);
+    CU_ASSERT_EQUAL_FATAL(safetensors_open(&s, test_dir(), &e), 0);
+    t = safetensors_find(&s, "model.layers.1.mlp.up_proj.weight");
+    CU_ASSERT_FATAL(t && t->type == ST_F32);
+    at = (size_t)(t->data - s.file[0].data);
+    safetensors_close(&s);
+    snprintf(path, sizeof path, "%s/model.safetensors", test_dir());
+    b = bytes_of(path);
+    memcpy(b.p + at + 4 * 7, &large, 4);
+    file_write(path, b.p, b.n);
+    bytes_free(&b);
+    expect_refused("f16", "layer 1, gate_up, row 32, column 7: -1e+06; f16 ends at 65504",
+                   peer_open(&p, test_dir(), &device_ref, f16, FMT_F16), &p.e);
+    peer_close(&p);
+    CU_ASSERT_EQUAL(peer_open(&p, test_dir(), &device_ref, bf16, FMT_F16), 0);
+    peer_close(&p);
 }
 
 const struct suite suite_load = { .name = "load", .tests = (const struct test[]){
-    { "maps", maps },
-    { "decoders of every format", decoders },
-    { "AWQ and GPTQ words", packings },
-    { "GGUF numbers", numbers },
-    { "GGUF lists", lists },
     { "what MODEL= may name", kinds },
+    { "what it says of itself", what_it_says },
     { "what it may not", unknown },
     { "snapshots that do not fit", snapshots },
     { "GPTQ in activation order", activation_order },
     { "GGUF models that do not fit", gguf_models },
     { "a weight that is not finite", not_finite },
-    { "Q4_1 held as int4z is the same", q4_1_as_int4z },
+    { "a weight beyond f16", beyond_f16 },
     { 0 },
 } };

@@ -13,6 +13,7 @@
 #include "models/hf_config.h"
 #include "models/load.h"
 #include "models/safetensors.h"
+#include "models/tokenizer_gguf.h"
 #include "tests/assemble.h"
 #include "tests/test.h"
 
@@ -87,6 +88,44 @@ static void gguf_model_case(const char *name, const char *words, const char *pro
 }
 
 static void gguf_models(void) { CU_ASSERT(malicious_each("gguf-model.tsv", gguf_model_case) > 25); }
+
+/* What is accepted must serve: any text in, valid UTF-8 out. */
+static void use_tokenizer(struct tokenizer *t)
+{
+    static const char text[] = "abba \xc3\xff<0x-1>";
+    struct token_ids ids = { 0 };
+    struct text_out out = { 0 };
+    struct err e = { 0 };
+
+    CU_ASSERT(!tokenizer_encode(t, text, sizeof text, ENCODE_SPECIAL | ENCODE_ENDS, &ids, &e));
+    CU_ASSERT(ids.n >= 3 && ids.id[0] < tokenizer_vocab(t));
+    CU_ASSERT(!tokenizer_decode(t, ids.id, ids.n, 0, &out, &e) && out.n >= 4 && !memcmp(out.p, "abba", 4));
+    token_ids_free(&ids);
+    text_out_free(&out);
+    tokenizer_free(t);
+}
+
+static void gguf_vocab_case(const char *name, const char *words, const char *program, const struct macros *m)
+{
+    struct bytes b = make(name, program, m);
+    struct tokenizer *t;
+    struct err e = { 0 };
+    struct gguf g;
+    int rc;
+
+    if (gguf_open_bytes(&g, b.p, b.n, "case.gguf", &e))         /* well formed: that is the point */
+        test_note("%s: %s", name, e.text);
+    CU_ASSERT_EQUAL_FATAL(e.code, 0);
+    rc = tokenizer_from_gguf(&t, &g, &e);
+    check(name, words, "case.gguf", rc, &e);
+    CU_ASSERT(!rc == !!t);
+    gguf_close(&g);
+    bytes_free(&b);                            /* a tokenizer keeps nothing of its file */
+    if (!rc)
+        use_tokenizer(t);
+}
+
+static void gguf_vocabularies(void) { CU_ASSERT(malicious_each("gguf-vocab.tsv", gguf_vocab_case) > 45); }
 
 static void safetensors_case(const char *name, const char *words, const char *program,
                              const struct macros *m)
@@ -337,6 +376,7 @@ static void flipped(void)
 const struct suite suite_malicious = { .name = "malicious", .timeout_s = 120, .tests = (const struct test[]){
     { "GGUF files", gguf_files },
     { "GGUF models", gguf_models },
+    { "GGUF vocabularies", gguf_vocabularies },
     { "safetensors files", safetensors_files },
     { "config.json", configs },
     { "the index of shards", indexes },

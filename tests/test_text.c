@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/hash.h"
 #include "base/home.h"
@@ -113,6 +114,135 @@ static void merges_equal_plain_ones(void)
         tokenizer_free(t);
     }
     CU_ASSERT_EQUAL(bad, 0);
+}
+
+/* ---- added tokens: the list that is narrowed against "try each, keep the longest" ---- */
+static void added_equal_plain_ones(void)
+{
+    enum { MANY = 60, LONG = 300 };
+    struct rng r;
+    unsigned bad = 0, found = 0;
+
+    rng_seed(&r, 17);
+    for (int round = 0; round < 300; round++) {
+        static char text[MANY][8];
+        struct token_text token[MANY + 2] = { { "a", 1 }, { "b", 1 } };
+        uint8_t kind[MANY + 2] = { TOKEN_PLAIN, TOKEN_PLAIN };
+        struct tokenizer_parts p = { .path = "toy", .n_token = 2, .token = token, .kind = kind,
+                                     .bos = -1, .eos = -1, .unk = -1 };
+        struct token_ids got = { 0 };
+        struct tokenizer *t;
+        struct err e = { 0 };
+        char s[LONG];
+        size_t n = 0;
+
+        for (uint32_t i = 0, many = (uint32_t)rng_below(&r, MANY); i < many; i++, p.n_token++) {
+            token[p.n_token] = (struct token_text){ text[i], 1 + rng_below(&r, sizeof text[i]) };
+            kind[p.n_token] = TOKEN_ADDED;
+            for (size_t k = 0; k < token[p.n_token].n; k++)
+                text[i][k] = (char)('a' + rng_below(&r, 2));
+        }
+        for (int i = 0; i < LONG; i++)
+            s[i] = (char)('a' + rng_below(&r, 2));
+        CU_ASSERT_FATAL(!tokenizer_build(&t, &p, &e) && !tokenizer_encode(t, s, LONG, 0, &got, &e));
+        for (size_t at = 0; at < LONG; n++) {
+            uint32_t want = s[at] == 'b';
+            size_t best = 0;
+
+            for (uint32_t i = 2; i < p.n_token; i++)
+                if (token[i].n > best && token[i].n <= LONG - at && !memcmp(token[i].p, s + at, token[i].n)) {
+                    want = i;
+                    best = token[i].n;
+                }
+            bad += n >= got.n || got.id[n] != want;
+            found += best > 0;
+            at += best ? best : 1;
+        }
+        bad += n != got.n;
+        token_ids_free(&got);
+        tokenizer_free(t);
+    }
+    CU_ASSERT_EQUAL(bad, 0);
+    CU_ASSERT(found > 10000);
+}
+
+/* ---- sizes that only an attacker has: the time must follow the text, not text times tokens ---- */
+static uint64_t cpu_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* A vocabulary of nothing but added tokens, all like what the text repeats but for their last letters. */
+static void added_without_end(void)
+{
+    enum { MANY = VOCAB_MAX, ROOM = 24, LONG = 1 << 20 };
+    struct token_text *token = calloc(MANY, sizeof *token);
+    uint8_t *kind = malloc(MANY);
+    char *text = malloc((size_t)MANY * ROOM), *s = malloc(LONG);
+    struct tokenizer_parts p = { .path = "toy", .n_token = MANY, .token = token, .kind = kind,
+                                 .bos = -1, .eos = -1, .unk = -1 };
+    struct token_ids got = { 0 };
+    struct tokenizer *t;
+    struct err e = { 0 };
+    uint64_t before = cpu_ms();
+
+    CU_ASSERT_FATAL(token && kind && text && s);
+    memset(kind, TOKEN_ADDED, MANY);
+    kind[0] = TOKEN_PLAIN;
+    token[0] = (struct token_text){ "a", 1 };
+    for (uint32_t i = 1; i < MANY; i++) {
+        char *at = text + (size_t)i * ROOM;
+
+        token[i] = (struct token_text){ at, (size_t)snprintf(at, ROOM, "aaaaaaaaaaaa%u", i) };
+    }
+    memset(s, 'a', LONG);
+    CU_ASSERT_FATAL(!tokenizer_build(&t, &p, &e) && !tokenizer_encode(t, s, LONG, 0, &got, &e));
+    CU_ASSERT(got.n == LONG && got.id[0] == 0);
+    before = cpu_ms() - before;
+    test_note("2^20 added tokens, 1 MiB of one letter: %u ms", (unsigned)before);
+    CU_ASSERT(before < 30000);
+    token_ids_free(&got);
+    tokenizer_free(t);
+    free(token);
+    free(kind);
+    free(text);
+    free(s);
+}
+
+/* One word of 256 KiB, as many blanks, line ends, marks in the wrong order: for every pre-tokenizer. */
+static void long_texts(void)
+{
+    static const char *const unit[] = { "a", " ", "\n", " \n", "'", "1", "\xcc\x95\xcc\x80", "\xff", "<|",
+                                        "\xe4\xb8\xad" };
+    static const char *const kinds[] = { "gpt2", "llama3", "qwen2" };
+    enum { LONG = 1 << 18 };
+    char *s = malloc(LONG);
+    uint64_t most = 0;
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(s);
+    for (size_t k = 0; k < 3; k++) {
+        struct tokenizer *t = open_fixture(kinds[k]);
+
+        for (size_t u = 0; u < sizeof unit / sizeof *unit; u++) {
+            struct token_ids got = { 0 };
+            struct err e = { 0 };
+            uint64_t before = cpu_ms();
+
+            for (size_t i = 0, n = strlen(unit[u]); i < LONG; i++)
+                s[i] = unit[u][i % n];
+            CU_ASSERT(!tokenizer_encode(t, s, LONG, ENCODE_SPECIAL, &got, &e) && got.n);
+            before = cpu_ms() - before;
+            most = before > most ? before : most;
+            token_ids_free(&got);
+        }
+        tokenizer_free(t);
+    }
+    test_note("256 KiB of the same: at most %u ms", (unsigned)most);
+    CU_ASSERT(most < 10000);
+    free(s);
 }
 
 /* ---- streams ---- */
@@ -255,6 +385,9 @@ static void words_cover_anything(void)
 
 static const struct test tests[] = {
     { "merges_equal_plain_ones", merges_equal_plain_ones },
+    { "added_equal_plain_ones", added_equal_plain_ones },
+    { "added_without_end", added_without_end },
+    { "long_texts", long_texts },
     { "stream_equals_whole", stream_equals_whole },
     { "stream_holds_half_characters", stream_holds_half_characters },
     { "utf8_of_every_character", utf8_of_every_character },

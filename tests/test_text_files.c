@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/home.h"
 #include "models/tokenizer_gguf.h"
@@ -31,6 +33,12 @@ static const struct { const char *text, *words;
     { "{\"model\":{\"vocab\":{\"a\":1048576},\"merges\":[]}}", "from 0 to 1048575" },
     { "{\"model\":{\"vocab\":{\"a\":\"0\"},\"merges\":[]}}", "whole number" },
     { "{\"model\":{\"vocab\":{\"a\":9223372036854775807},\"merges\":[]}}", "whole number" },
+    { "\xef\xbb\xbf{" MODEL PRE "}", "not valid JSON" },
+    { "{" MODEL PRE ",\"x\":\"\\ud800\"}", "not valid JSON" },
+    { "{" MODEL PRE ",\"x\":\"\\u0000\"}", "not valid JSON" },
+    { "{" MODEL PRE ",\"x\":1e400}", "not valid JSON: real number overflow" },
+    { "{\"model\":{\"vocab\":{\"a\":111111111111111111111111111111111111111111111111111111111111}}}",
+      "too big integer" },
     { "{\"model\":{\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", "'b'; its id is another token's" },
     { "{\"model\":{\"vocab\":{\"a\":0,\"a\":1},\"merges\":[]}}", "duplicate" },
     { "{\"model\":{\"vocab\":{\"a\":0},\"merges\":{}}}", "expected a list" },
@@ -105,8 +113,8 @@ static void refuses(void)
         file_put("tokenizer.json", refused[i].text, path);
         check_refused(path, refused[i].words);
     }
-    check_refused("/nowhere/tokenizer.json", "No such file");
-    check_refused("/dev/null", "expected a regular file");
+    check_refused("/nowhere/tokenizer.json", "no such file; expected a Hugging Face tokenizer.json");
+    check_refused("/dev/null", "not a regular file");
     file_put("tokenizer.json", "{" MODEL PRE "}", path);
     file_put("tokenizer_config.json", "{\"bos_token\":\"<s>\"}", path);
     check_refused(test_dir(), "bos_token: tokenizer.json has no such token");
@@ -116,23 +124,49 @@ static void refuses(void)
     check_refused(test_dir(), "chat_template: expected a text");
 }
 
+/* A fifo is refused instead of waited for, and a folder or 1 GB (sparse) under the name of each file. */
+static void odd_files(void)
+{
+    static const char *const names[] = { "tokenizer.json", "tokenizer_config.json", "chat_template.jinja" };
+    char path[4096];
+
+    for (int i = 0; i < 3; i++) {
+        file_put("tokenizer.json", "{" MODEL PRE "}", path);
+        snprintf(path, sizeof path, "%s/%s", test_dir(), names[i]);
+        unlink(path);
+        CU_ASSERT_FATAL(!mkfifo(path, 0600));
+        check_refused(test_dir(), "not a regular file");
+        CU_ASSERT_FATAL(!unlink(path) && !mkdir(path, 0700));
+        check_refused(test_dir(), "not a regular file");
+        CU_ASSERT_FATAL(!rmdir(path));
+        file_put(names[i], "{", path);
+        CU_ASSERT_FATAL(!truncate(path, 1 << 30));
+        check_refused(test_dir(), "1073741824 bytes; expected at most 67108864");
+        unlink(path);
+    }
+}
+
+/* The parser recurses: nesting ends before the stack does. */
+static void deep_nesting(void)
+{
+    static char text[200003];
+    char path[4096];
+
+    memset(text, '[', sizeof text - 1);
+    memcpy(text, "{\"a\":", 5);
+    file_put("tokenizer.json", text, path);
+    check_refused(path, "not valid JSON: maximum parsing depth");
+}
+
 /* Counts that no model has. */
 static void refuses_too_many(void)
 {
-    enum { MANY = ADDED_MAX + 1 };
-    static struct token_text token[MANY];
-    static uint8_t kind[MANY];
-    struct tokenizer_parts p = { .path = "parts", .n_token = MANY, .token = token, .kind = kind,
-                                 .bos = -1, .eos = -1, .unk = -1 };
+    static const struct token_text token = { "a", 1 };
+    static const uint8_t kind;
+    struct tokenizer_parts p = { .path = "parts", .token = &token, .kind = &kind, .bos = -1, .eos = -1, .unk = -1 };
     struct tokenizer *t;
     struct err e = { 0 };
 
-    for (int i = 0; i < MANY; i++) {
-        token[i] = (struct token_text){ "<x>", 3 };
-        kind[i] = TOKEN_ADDED;
-    }
-    CU_ASSERT(tokenizer_build(&t, &p, &e) == -1 && !t && strstr(e.text, "16385 added or special"));
-    e.code = 0;
     p.n_token = VOCAB_MAX + 1;
     CU_ASSERT(tokenizer_build(&t, &p, &e) == -1 && strstr(e.text, "expected 1 to 1048576"));
     e.code = 0;
@@ -206,6 +240,8 @@ static void chat_refuses(void)
 
 static const struct test tests[] = {
     { "refuses", refuses },
+    { "odd_files", odd_files },
+    { "deep_nesting", deep_nesting },
     { "refuses_too_many", refuses_too_many },
     { "cut_files", cut_files },
     { "chat_refuses", chat_refuses },

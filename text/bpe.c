@@ -79,7 +79,7 @@ static int room(struct scratch *s, size_t n)
     if (n <= s->cap)
         return 0;
     n += n / 2 + 64;
-    if (!(symbol = realloc(s->symbol, n * sizeof *symbol)))
+    if (n > SIZE_MAX / (3 * sizeof *heap) || !(symbol = realloc(s->symbol, n * sizeof *symbol)))
         return -1;
     s->symbol = symbol;
     if (!(heap = realloc(s->heap, 3 * n * sizeof *heap)))

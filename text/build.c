@@ -235,16 +235,15 @@ static int add_merges(struct build *b)
     return 0;
 }
 
-/* By first byte, longest first, then by id. */
-static int by_begin(const void *x, const void *y, void *tokens)
+/* By bytes, what begins another before it, equal ones by id. */
+static int by_bytes(const void *x, const void *y, void *tokens)
 {
     const uint32_t i = *(const uint32_t *)x, j = *(const uint32_t *)y;
     const struct token *a = (const struct token *)tokens + i, *b = (const struct token *)tokens + j;
+    int c = memcmp(a->p, b->p, a->n < b->n ? a->n : b->n);
 
-    if (a->p[0] != b->p[0])
-        return (unsigned char)a->p[0] < (unsigned char)b->p[0] ? -1 : 1;
-    if (a->n != b->n)
-        return a->n > b->n ? -1 : 1;
+    if (c || a->n != b->n)
+        return c ? c : a->n < b->n ? -1 : 1;
     return i < j ? -1 : i > j;
 }
 
@@ -253,18 +252,20 @@ static int list_added(struct build *b)
     struct tokenizer *t = b->t;
     uint32_t n = 0;
 
-    for (uint32_t i = 0; i < t->n_token; i++)
-        t->n_added += t->token[i].p && t->token[i].kind != TOKEN_PLAIN;
-    if (t->n_added > ADDED_MAX)
-        return err_set(b->e, EXIT_USAGE,
-                       "%.300s: tokenizer: %" PRIu32 " added or special tokens; at most %d expected",
-                       b->p->path, t->n_added, ADDED_MAX);
+    for (uint32_t i = 0; i < t->n_token; i++) {
+        const struct token *k = &t->token[i];
+
+        if (k->kind != TOKEN_PLAIN && k->n > ADDED_MAX)
+            return err_set(b->e, EXIT_USAGE, "%.300s: tokenizer: token %" PRIu32 " has %" PRIu32 " bytes; expected at "
+                           "most %d of an added or special one", b->p->path, i, k->n, ADDED_MAX);
+        t->n_added += k->kind != TOKEN_PLAIN;
+    }
     if (!(t->added = ARENA_NEW(&t->arena, uint32_t, t->n_added)))
         return nomem(b);
     for (uint32_t i = 0; i < t->n_token; i++)
-        if (t->token[i].p && t->token[i].kind != TOKEN_PLAIN)
+        if (t->token[i].kind != TOKEN_PLAIN)
             t->added[n++] = i;
-    qsort_r(t->added, n, sizeof *t->added, by_begin, t->token);
+    qsort_r(t->added, n, sizeof *t->added, by_bytes, t->token);
     n = 0;
     for (unsigned c = 0; c < 256; c++) {
         t->first[c] = n;

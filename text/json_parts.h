@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "base/map.h"
 #include "text/vocab.h"
 
 struct load {
@@ -12,7 +13,7 @@ struct load {
     struct arena arena;            /* spans and kinds; texts stay in the JSON values */
     json_t *root, *config;         /* tokenizer.json; tokenizer_config.json or NULL */
     char path[4096], beside[4096]; /* of tokenizer.json; of the file beside it that is being read */
-    char *jinja;                   /* chat_template.jinja, or NULL */
+    struct map jinja;              /* chat_template.jinja, or nothing */
     struct err *e;
 };
 

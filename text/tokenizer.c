@@ -43,18 +43,39 @@ bool tokenizer_is_special(const struct tokenizer *t, uint32_t id)
     return id < t->n_token && t->token[id].p && t->token[id].kind == TOKEN_SPECIAL;
 }
 
-/* The longest added token that p[0..n) begins with, n >= 1. */
+/* The first of added[low..high), which share their first i bytes, whose next is c or above; those that end there come
+ * before. */
+static uint32_t added_from(const struct tokenizer *t, uint32_t low, uint32_t high, uint32_t i, unsigned c)
+{
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        const struct token *k = &t->token[t->added[mid]];
+
+        if (k->n > i && (unsigned char)k->p[i] >= c)
+            high = mid;
+        else
+            low = mid + 1;
+    }
+    return low;
+}
+
+/* The longest added token that p[0..n) begins with, n >= 1: the list is narrowed byte by byte. */
 static int32_t added_at(const struct tokenizer *t, const char *p, size_t n)
 {
     unsigned c = (unsigned char)p[0];
+    uint32_t low = t->first[c], high = t->first[c + 1];
+    int32_t best = TOKEN_NONE;
 
-    for (uint32_t i = t->first[c]; i < t->first[c + 1]; i++) {
-        const struct token *k = &t->token[t->added[i]];
-
-        if (k->n <= n && !memcmp(k->p, p, k->n))
-            return (int32_t)t->added[i];
+    for (uint32_t i = 1; low < high; i++) {
+        if (t->token[t->added[low]].n == i)
+            best = (int32_t)t->added[low];
+        if (i == n)
+            break;
+        c = (unsigned char)p[i];
+        low = added_from(t, low, high, i, c);
+        high = added_from(t, low, high, i, c + 1);
     }
-    return TOKEN_NONE;
+    return best;
 }
 
 int32_t tokenizer_find(const struct tokenizer *t, const char *text)

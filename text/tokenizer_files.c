@@ -5,50 +5,31 @@
  * checked before anything is read. */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "text/json_parts.h"
 
 enum { FILE_MAX = 64 << 20 };
 
-/* The whole file, ended by NUL; NULL with *missing when it is not there. */
-static char *read_file(const char *path, size_t *n, bool *missing, struct err *e)
+/* 1: there is no such file. */
+static int open_file(struct map *m, const char *path, struct err *e)
 {
-    struct stat st;
-    FILE *f = fopen(path, "rb");
-    char *text = NULL;
-
-    *missing = !f && errno == ENOENT;
-    if (!f || fstat(fileno(f), &st)) {
-        err_set(*missing ? NULL : e, EXIT_USAGE, "%.300s: %s", path, strerror(errno));
-    } else if (!S_ISREG(st.st_mode) || st.st_size > FILE_MAX) {
-        err_set(e, EXIT_USAGE, "%.300s: expected a regular file of at most %d MiB", path,
-                FILE_MAX >> 20);
-    } else if (!(text = malloc((size_t)st.st_size + 1))) {
-        err_set(e, EXIT_RUN_FAILED, "%.300s: out of memory", path);
-    } else {
-        *n = fread(text, 1, (size_t)st.st_size, f);
-        text[*n] = 0;
-    }
-    if (f)
-        fclose(f);
-    return text;
+    return access(path, F_OK) && errno == ENOENT ? 1 : map_open(m, path, FILE_MAX, e);
 }
 
 /* An object from a file. 1: there is no such file. */
 static int read_object(const char *path, json_t **out, struct err *e)
 {
     json_error_t je;
-    bool missing;
-    size_t n = 0;
-    char *text = read_file(path, &n, &missing, e);
+    struct map m;
+    int rc = open_file(&m, path, e);
 
-    if (!text)
-        return missing ? 1 : -1;
-    *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &je);
-    free(text);
+    if (rc)
+        return rc;
+    *out = json_loadb(m.size ? (const char *)m.data : "", (size_t)m.size, JSON_REJECT_DUPLICATES, &je);
+    map_close(&m);
     if (!*out) {
         for (char *s = je.text; *s; s++)       /* the library quotes the input as it is */
             *s = *s < 32 || *s > 126 ? '?' : *s;
@@ -75,17 +56,18 @@ static int take_end(struct load *l, const char *key, int64_t *id)
 {
     const json_t *v = member(l->config, key);
     const char *text;
+    size_t n;
 
     if (json_is_object(v))
         v = member(v, "content");
     if (!v)
         return 0;
+    n = json_string_length(v);
     if (!(text = json_string_value(v)))
         return err_set(l->e, EXIT_USAGE, "%.300s: %s: expected a text, or an object with content",
                        l->beside, key);
     for (uint32_t i = 0; i < l->p.n_token; i++)
-        if (l->p.token[i].p && l->p.token[i].n == strlen(text) &&
-            !memcmp(l->p.token[i].p, text, l->p.token[i].n)) {
+        if (l->p.token[i].p && l->p.token[i].n == n && !memcmp(l->p.token[i].p, text, n)) {
             *id = i;
             return 0;
         }
@@ -117,8 +99,6 @@ static int take_chat(struct load *l)
 
 static int read_beside(struct load *l)
 {
-    size_t n = 0;
-    bool missing;
     int rc = read_object(beside(l, "tokenizer_config.json"), &l->config, l->e);
 
     if (rc < 0)
@@ -128,10 +108,10 @@ static int read_beside(struct load *l)
         return -1;
     if (l->p.bos == TOKEN_NONE && l->p.n_prefix)
         l->p.bos = l->p.prefix[0];
-    if (!(l->jinja = read_file(beside(l, "chat_template.jinja"), &n, &missing, l->e)))
-        return missing ? 0 : -1;
-    l->p.chat_template = l->jinja;
-    l->p.n_chat_template = n;
+    if ((rc = open_file(&l->jinja, beside(l, "chat_template.jinja"), l->e)))
+        return rc < 0 ? -1 : 0;
+    l->p.chat_template = l->jinja.size ? (const char *)l->jinja.data : "";
+    l->p.n_chat_template = (size_t)l->jinja.size;
     return 0;
 }
 
@@ -159,7 +139,7 @@ int tokenizer_load_json(struct tokenizer **t, const char *path, struct err *e)
         err_set(e, EXIT_USAGE, "%.300s: the path is too long", path);
     else if (!read_all(&l))
         rc = tokenizer_build(t, &l.p, e);
-    free(l.jinja);
+    map_close(&l.jinja);
     json_decref(l.root);
     json_decref(l.config);
     arena_free(&l.arena);

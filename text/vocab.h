@@ -12,7 +12,7 @@ enum {
     ENDS_MAX = 8,                  /* ids before or after a text */
     WORD_MAX = 40, WORD_IDS = 12,  /* longer words are not remembered */
     N_WORD = 1 << 14,
-    ADDED_MAX = 1 << 14            /* looked for one by one where a text has their first byte */
+    ADDED_MAX = 1 << 10            /* bytes of an added or special token: looked for at every place of a text */
 };
 #define ENCODE_MAX ((size_t)1 << 30)           /* bytes of one text */
 
@@ -41,7 +41,7 @@ struct tokenizer {
     uint64_t mask_text, mask_pair;
     struct pair *pair;             /* [mask_pair + 1] */
     int32_t byte_id[256];          /* TOKEN_NONE: the vocabulary lacks this byte */
-    uint32_t *added;               /* [n_added] by first byte, longest first */
+    uint32_t *added;               /* [n_added] ids by their bytes, what begins another before it */
     uint32_t n_added, first[257];  /* those that begin with byte b: first[b] .. first[b + 1] */
     int32_t bos, eos, unk;
     int32_t prefix[ENDS_MAX], suffix[ENDS_MAX];
