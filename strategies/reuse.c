@@ -32,7 +32,7 @@ static bool block_key(const struct kv *kv, const struct request *r, uint32_t at,
 void reuse_begin(struct reuse *u, const struct kv *kv, const struct queue *running)
 {
     u->n = 0;
-    if (!kv->ops->peek)
+    if (!u->most || !kv->ops->peek)
         return;
     for (const struct request *r = running->head; r && u->n < u->most; r = r->next)
         if (req_todo(r) > 1 && block_key(kv, r, r->n_kv, &u->key[u->n]))
@@ -43,7 +43,7 @@ bool reuse_skip(struct reuse *u, struct kv *kv, const struct request *r)
 {
     uint64_t key;
 
-    if (!kv->ops->peek || !block_key(kv, r, req_known(r) - kv_todo(kv, r), &key))
+    if (!u->most || !kv->ops->peek || !block_key(kv, r, req_known(r) - kv_todo(kv, r), &key))
         return false;
     for (uint32_t i = 0; i < u->n; i++)
         if (u->key[i] == key)

@@ -10,7 +10,8 @@
 
 #include "strategies/strategy.h"
 
-struct reuse { uint64_t *key; uint32_t n, most; };     /* [most] blocks that this step computes first */
+/* key: [most] blocks that this step computes first. One that was never opened (zeros) holds nobody back. */
+struct reuse { uint64_t *key; uint32_t n, most; };
 int  reuse_open(struct reuse *u, uint32_t most, struct arena *a, struct err *e);
 /* Start of a step: prompts of `running` that are under way. Does nothing without a cache. */
 void reuse_begin(struct reuse *u, const struct kv *kv, const struct queue *running);

@@ -192,8 +192,8 @@ struct prec_ops {
 /* Formats of cached K and V, a knob of every precision; prec_kv gives the one that was chosen. */
 #define PREC_KV_KNOB { "kv", "f16|int8|fp8", 0, 0, 0, "format of cached K and V" }
 enum fmt prec_kv(const struct prec *p);
-/* What the head, and an embedding of its own, are kept in: a knob of precisions that round all matrices alike. prec_head
- * gives f, the format of the other matrices, unless this role is kept. */
+/* What the head, and an embedding of its own, are kept in: a knob of precisions that round all matrices alike.
+ * prec_head gives f, the format of the other matrices, unless this role is kept. */
 #define PREC_HEAD_KNOB { "head", "same|f16|int8", 0, 0, 0, "format of the head and the embedding" }
 struct wfmt prec_head(const struct prec *p, enum role role, struct wfmt f);
 

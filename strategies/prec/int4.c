@@ -8,8 +8,8 @@
  * the weights from that of the activations.
  * awq=on: weights are scaled per input channel before they are rounded (AWQ: Lin et al. 2024, models/scaled.h), by
  * scales that 'servelab calibrate' found on a text. Formats, bytes and speed are the same.
- * head=f16 keeps the head and the embedding, as AWQ, GPTQ and vLLM do; head=int8 is close to llama.cpp, whose Q4_0 files
- * hold the head as Q6_K, or as Q8_0 where rows are no multiple of 256. */
+ * head=f16 keeps the head and the embedding, as AWQ, GPTQ and vLLM do; head=int8 is close to llama.cpp, whose Q4_0
+ * files hold the head as Q6_K, or as Q8_0 where rows are no multiple of 256. */
 #include "strategies/strategy.h"
 
 static const struct knob knobs[] = {

@@ -14,23 +14,18 @@
  * prompts longer than the budget are cut.
  * What must stay true: nobody is paused while somebody behind it in the list has started; the first of the
  * list moves in every step. Who loses by it, and when: results/06-eviction. */
-#include "strategies/queues.h"
+#include "strategies/micro_batch.h"
 #include "strategies/reuse.h"
 
 struct state {
     struct queues q;                   /* both by place in the list: r->rank */
-    struct share_rule share;
+    struct micro_batch micro;
     struct reuse reuse;
     uint64_t arrived;
-    bool chunked, defer;
 };
 
 static const struct knob knobs[] = {
-    { "batch", NULL, 2048, 1, 65536, "running requests at most (max_batch_size)" },
-    { "budget", NULL, 8192, 1, 1 << 20, "tokens per step at most (max_num_tokens)" },
-    { "chunked", "off|on", 0, 0, 0, "prompts may be cut (enable_chunked_prefill)" },
-    { "share", "fcfs|equal", SHARE_FCFS, 0, 0, "chunked: in order, or a unit each in rounds (EQUAL_PROGRESS)" },
-    { "unit", NULL, 32, 1, 65536, "chunked: cut chunks are multiples of so many tokens" },
+    KNOBS_MICRO_BATCH,
     { "defer", "on|off", 0, 0, 0, "a prompt waits a step for a block that another computes" },
     { 0 },
 };
@@ -38,16 +33,9 @@ static const struct knob knobs[] = {
 static int open(struct sched *s, struct arena *a, struct err *e)
 {
     struct state *y = s->self;
-    uint32_t unit = (uint32_t)params_int(&s->env.params, "unit");
 
-    y->defer = params_int(&s->env.params, "defer") == 0;
-    y->chunked = params_int(&s->env.params, "chunked") != 0;
-    y->share = (struct share_rule){ SHARE_FCFS, 1, 0 };
-    if (y->chunked)
-        y->share = (struct share_rule){ (enum share)params_int(&s->env.params, "share"), unit, 0 };
-    s->max_tok = max_u32((uint32_t)params_int(&s->env.params, "budget"), y->share.unit);
-    s->max_seq = min_u32((uint32_t)params_int(&s->env.params, "batch"), s->max_tok);
-    return y->defer ? reuse_open(&y->reuse, s->max_seq, a, e) : 0;
+    y->micro = micro_batch_open(s);
+    return params_int(&s->env.params, "defer") == 0 ? reuse_open(&y->reuse, s->max_seq, a, e) : 0;
 }
 
 static void arrive(struct sched *s, struct request *r)
@@ -96,14 +84,6 @@ static bool keeps(struct kv *kv, struct request *r)
     return req_todo(r) > 1 || !kv_grow(kv, r, r->n_kv + 1);
 }
 
-/* Tokens to set aside for a prompt; 0: it waits. */
-static uint32_t ask(const struct state *y, const struct sched *s, uint32_t todo, uint32_t left)
-{
-    if (!y->chunked && todo > left && todo <= s->max_tok)
-        return 0;
-    return share_ask(&y->share, todo, left);
-}
-
 /* ---- first stage: who may hold memory ---- */
 
 struct walk {
@@ -116,7 +96,7 @@ struct walk {
 static bool start(struct sched *s, struct kv *kv, struct walk *w, struct request *r)
 {
     struct state *y = s->self;
-    uint32_t n = ask(y, s, kv_todo(kv, r), w->left);
+    uint32_t n = micro_batch_ask(&y->micro, s, kv_todo(kv, r), w->left);
 
     w->why = !n ? WHY_BUDGET : w->n == s->max_seq ? WHY_SEQ_CAP : WHY_NO_KV;
     if (w->why != WHY_NO_KV || kv_admit(kv, r, req_known(r)))
@@ -146,9 +126,9 @@ static bool pause_last(struct sched *s, struct plan *p, struct kv *kv, struct wa
 static void set_aside(const struct state *y, const struct sched *s, struct walk *w,
                       const struct request *r)
 {
-    uint32_t n = req_todo(r) == 1 && y->chunked ? 0 : ask(y, s, req_todo(r), w->left);
+    uint32_t n = req_todo(r) == 1 && y->micro.chunked ? 0 : micro_batch_ask(&y->micro, s, req_todo(r), w->left);
 
-    if (!n && !y->chunked)
+    if (!n && !y->micro.chunked)
         w->left = 0;                   /* the second stage stops here */
     w->left -= n;
 }
@@ -187,9 +167,8 @@ static enum why capacity(struct sched *s, struct plan *p, struct kv *kv)
     struct walk w = { .end = UINT64_MAX, .why = WHY_ORDER };
     struct request *run = y->q.running.head, *wait = y->q.waiting.head;
 
-    if (y->defer)
-        reuse_begin(&y->reuse, kv, &y->q.running);
-    w.left = s->max_tok - (y->chunked ? n_generating(y) : 0);
+    reuse_begin(&y->reuse, kv, &y->q.running);
+    w.left = s->max_tok - (y->micro.chunked ? n_generating(y) : 0);
     for (;;) {
         if (run && run->rank >= w.end)
             run = NULL;
@@ -201,7 +180,7 @@ static enum why capacity(struct sched *s, struct plan *p, struct kv *kv)
         } else if (wait) {
             struct request *next = wait->next;
 
-            if (y->defer && reuse_skip(&y->reuse, kv, wait)) {
+            if (reuse_skip(&y->reuse, kv, wait)) {
                 wait = next;
                 continue;
             }
@@ -218,15 +197,15 @@ static void micro_batch(struct state *y, const struct sched *s, struct plan *p)
 {
     struct request *r = y->q.running.head;
 
-    if (y->chunked) {                  /* generation is counted before chunks are dealt */
+    if (y->micro.chunked) {            /* generation is counted before chunks are dealt */
         for (; r; r = r->next)
             if (req_todo(r) == 1)
                 plan_add(p, r, 1);
-        share_prompts(&y->share, p, &y->q.running);
+        share_prompts(&y->micro.share, p, &y->q.running);
         return;
     }
     for (; r; r = r->next) {
-        uint32_t n = ask(y, s, req_todo(r), plan_room(p));
+        uint32_t n = micro_batch_ask(&y->micro, s, req_todo(r), plan_room(p));
 
         if (!n)
             break;

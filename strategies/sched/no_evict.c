@@ -13,22 +13,18 @@
  * What must stay true: the sum of what may be taken is at most what is free, at every step; nobody is ever
  * preempted with a manager that hands out plain blocks. Where a manager needs more than it said (a copied
  * shared block), the youngest yields. */
-#include "strategies/queues.h"
+#include "strategies/micro_batch.h"
 #include "strategies/reuse.h"
 
 struct state {
     struct queues q;
-    struct share_rule share;
+    struct micro_batch micro;
     struct reuse reuse;
-    bool refill, chunked, defer;
+    bool refill;
 };
 
 static const struct knob knobs[] = {
-    { "batch", NULL, 2048, 1, 65536, "running requests at most (max_batch_size)" },
-    { "budget", NULL, 8192, 1, 1 << 20, "tokens per step at most (max_num_tokens)" },
-    { "chunked", "off|on", 0, 0, 0, "prompts may be cut (enable_chunked_prefill)" },
-    { "share", "fcfs|equal", SHARE_FCFS, 0, 0, "chunked: in order, or a unit each in rounds (EQUAL_PROGRESS)" },
-    { "unit", NULL, 32, 1, 65536, "chunked: cut chunks are multiples of so many tokens" },
+    KNOBS_MICRO_BATCH,
     { "refill", "on|off", 0, 0, 0, "off: nobody joins while a request of the batch lives (STATIC_BATCH)" },
     { "defer", "on|off", 0, 0, 0, "a prompt waits a step for a block that another computes (not with refill=off)" },
     { 0 },
@@ -37,17 +33,10 @@ static const struct knob knobs[] = {
 static int open(struct sched *s, struct arena *a, struct err *e)
 {
     struct state *y = s->self;
-    uint32_t unit = (uint32_t)params_int(&s->env.params, "unit");
 
     y->refill = params_int(&s->env.params, "refill") == 0;
-    y->defer = y->refill && params_int(&s->env.params, "defer") == 0;
-    y->chunked = params_int(&s->env.params, "chunked") != 0;
-    y->share = (struct share_rule){ SHARE_FCFS, 1, 0 };
-    if (y->chunked)
-        y->share = (struct share_rule){ (enum share)params_int(&s->env.params, "share"), unit, 0 };
-    s->max_tok = max_u32((uint32_t)params_int(&s->env.params, "budget"), y->share.unit);
-    s->max_seq = min_u32((uint32_t)params_int(&s->env.params, "batch"), s->max_tok);
-    return y->defer ? reuse_open(&y->reuse, s->max_seq, a, e) : 0;
+    y->micro = micro_batch_open(s);
+    return y->refill && params_int(&s->env.params, "defer") == 0 ? reuse_open(&y->reuse, s->max_seq, a, e) : 0;
 }
 
 /* Blocks that r may still take. */
@@ -66,35 +55,25 @@ static uint64_t available(const struct state *y, const struct kv *kv)
     return avail > taken ? avail - taken : 0;
 }
 
-/* Tokens to set aside for r's prompt; 0: it waits. A whole prompt has to fit unless nothing could be
- * cut short enough: one longer than any step. */
-static uint32_t ask(const struct state *y, const struct sched *s, uint32_t todo, uint32_t left)
-{
-    if (!y->chunked && todo > left && todo <= s->max_tok)
-        return 0;
-    return share_ask(&y->share, todo, left);
-}
-
 static enum why admit(struct sched *s, struct kv *kv, struct plan *p)
 {
     struct state *y = s->self;
     uint64_t avail = available(y, kv);
-    uint32_t left = share_left(&y->share, p, &y->q.running);
+    uint32_t left = share_left(&y->micro.share, p, &y->q.running);
 
-    if (y->defer)
-        reuse_begin(&y->reuse, kv, &y->q.running);
+    reuse_begin(&y->reuse, kv, &y->q.running);
     for (struct request *r = y->q.waiting.head, *next; r; r = next) {
         uint64_t need = remain(kv, r);
         uint32_t n;
 
         next = r->next;
-        if (y->defer && reuse_skip(&y->reuse, kv, r))
+        if (reuse_skip(&y->reuse, kv, r))
             continue;
         if (y->q.running.n == p->max_seq)
             return WHY_SEQ_CAP;
         if (need > avail && y->q.running.n)
             return WHY_NO_KV;
-        if (!(n = ask(y, s, kv_todo(kv, r), left)))
+        if (!(n = micro_batch_ask(&y->micro, s, kv_todo(kv, r), left)))
             return WHY_BUDGET;
         if (kv_admit(kv, r, req_known(r)))
             return WHY_NO_KV;
@@ -119,7 +98,7 @@ static void plan(struct sched *s, uint64_t now_ns, struct kv *kv, struct plan *p
         why = WHY_NO_KV;
     else if (y->refill || !y->q.running.n)
         why = admit(s, kv, p);
-    share_prompts(&y->share, p, &y->q.running);
+    share_prompts(&y->micro.share, p, &y->q.running);
     plan_why(p, why, y->q.waiting.n);
 }
 
