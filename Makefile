@@ -20,7 +20,7 @@ quote = '$(subst ','\'',$(1))'
 option = $(if $(call typed,$1),--$2 $(call quote,$(call typed,$1)))
 db = $(call option,DB,db)
 # What make experiment reads, and what the build does; a slip of the finger is refused by its name.
-known = TRACE DEVICE PROFILE MODEL STRATEGY RATE LIMIT REPEATS SEED NAME DB KV SLO PACE SCALES CHAT EXPERIMENT \
+known = TRACE DEVICE PROFILE MODEL STRATEGY RATE LIMIT REPEATS SEED NAME DB KV SLO SLO_SHARE PACE SCALES CHAT EXPERIMENT \
 	CC CXX CFLAGS CXXFLAGS EXTRA_CFLAGS LDFLAGS LIBS SAN TSAN DEBUG WERROR V CUDA NVCC NVFLAGS ARCH SHELL \
 	FILTER OUT CALL SECONDS
 given = $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
@@ -51,7 +51,7 @@ ifneq ($(call typed,EXPERIMENT),)
 	@$(BIN) experiment $(call quote,$(call typed,EXPERIMENT))
 else ifeq ($(call typed,TRACE),)
 	@echo 'usage: make experiment TRACE=chat.json [DEVICE=sim|cpu|ref] [MODEL=name] [STRATEGY=a,b] [RATE=1,2]' >&2
-	@echo '       [PROFILE=h200] [LIMIT=n] [REPEATS=n] [SEED=n] [NAME=text] [DB=file] [KV=bytes] [SLO=ttft:200,tpot:50] [PACE=skip|wall] [SCALES=file] [CHAT=yes]' >&2
+	@echo '       [PROFILE=h200] [LIMIT=n] [REPEATS=n] [SEED=n] [NAME=text] [DB=file] [KV=bytes] [SLO=ttft:200,tpot:50] [SLO_SHARE=90] [PACE=skip|wall] [SCALES=file] [CHAT=yes]' >&2
 	@echo 'TRACE is a path or a file under workloads/; "build/servelab run --help" explains the rest.' >&2
 	@echo '   or: make experiment EXPERIMENT=01-memory   (a folder under results/)' >&2
 	@exit 2
@@ -61,7 +61,7 @@ else
 	    $(call option,MODEL,model) \
 	    $(call option,STRATEGY,strategy) $(call option,RATE,rate) $(call option,LIMIT,limit) \
 	    $(call option,REPEATS,repeats) $(call option,SEED,seed) $(call option,NAME,name) $(db) \
-	    $(call option,KV,kv) $(call option,SLO,slo) $(call option,PACE,pace) $(call option,SCALES,scales) \
+	    $(call option,KV,kv) $(call option,SLO,slo) $(call option,SLO_SHARE,slo-share) $(call option,PACE,pace) $(call option,SCALES,scales) \
 	    $(if $(call typed,CHAT),--chat)
 endif
 

@@ -67,8 +67,9 @@ int home_find(const char *what, const char *folder, const char *name, const char
         return 0;
     count = home_list(folder, suffix, names, MAX);
     near = nearest_name(name, (const char *const *)names, count);
-    err_set(e, EXIT_USAGE, "unknown %s '%s': no such file, and no %s/%s%s; %s%s%s", what, name, folder,
-            name, suffix, near ? "did you mean '" : "give a path", near ? near : "", near ? "'?" : "");
+    err_set(e, EXIT_USAGE, "unknown %s '%s': no such file, and no %s/%s%s; %s%s%s", what, name, folder, name, suffix,
+            near ? "did you mean '" : "give a path, or a name that 'servelab list' shows", near ? near : "",
+            near ? "'?" : "");
     while (count)
         free(names[--count]);
     return -1;

@@ -38,8 +38,9 @@ static const char help[] =
     "  --device D       cpu (default), cuda\n\n"
     "example: servelab bench llama.cpp-shape --precision f16,int8,int4 --repeats 3\n";
 static const struct option options[] = {
-    { "model", 1, NULL, 'm' }, { "precision", 1, NULL, 'p' }, { "batch", 1, NULL, 'b' }, { "depth", 1, NULL, 'n' }, { "repeats", 1, NULL, 'r' },
-    { "device", 1, NULL, 'd' }, { "threads", 1, NULL, 't' }, { "isa", 1, NULL, 'i' }, { "json", 0, NULL, 'j' }, { 0 }
+    { "model", 1, NULL, 'm' }, { "precision", 1, NULL, 'p' }, { "batch", 1, NULL, 'b' }, { "depth", 1, NULL, 'n' },
+    { "repeats", 1, NULL, 'r' }, { "device", 1, NULL, 'd' }, { "threads", 1, NULL, 't' }, { "isa", 1, NULL, 'i' },
+    { "json", 0, NULL, 'j' }, { 0 }
 };
 
 struct bench_run {
@@ -183,7 +184,8 @@ static void print_json_row(const struct bench_run *b, const char *prec, const st
                           "model", b->files.shape.name, "precision", prec, "model_size", (json_int_t)m->weight_bytes,
                           "model_n_params", (json_int_t)parameters(&b->files.shape), "backend", b->dev.ops->name,
                           "n_threads", threads_of(b), "n_prompt", prompt ? N_PROMPT : 0, "n_gen", prompt ? 0 : N_GEN,
-                          "n_depth", (json_int_t)b->depth, "n_seq", (int)n_seq, "synthetic", (int)m->is_synthetic, "repeats", (int)b->repeats,
+                          "n_depth", (json_int_t)b->depth, "n_seq", (int)n_seq, "synthetic", (int)m->is_synthetic,
+                          "repeats", (int)b->repeats,
                           "avg_ts", mean, "stddev_ts", deviation);
 
     fputs(b->any ? ",\n " : "", stdout);

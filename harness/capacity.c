@@ -1,9 +1,10 @@
 /* capacity.c - how much load a strategy bears.
  *
- * Capacity is the highest rate at which at least 90 % of the requests that arrived meet all limits of the SLO: DistServe
- * (OSDI 2024, section 2: goodput with 90 % attainment), Sarathi-Serve (OSDI 2024, section 5: the highest rate within the
- * SLO). It is read off the rates that were run: the highest one such that it and all lower ones hold. Nothing is
- * interpolated: where all hold it is at least the highest (">= x8"), where the lowest fails it is below that ("< x1"). */
+ * Capacity is the highest rate at which at least 90 % of the requests that arrived meet all limits of the SLO:
+ * DistServe (OSDI 2024, section 2: goodput with 90 % attainment), Sarathi-Serve (OSDI 2024, section 5: the highest rate
+ * within the SLO). It is read off the rates that were run: the highest one such that it and all lower ones hold.
+ * Nothing is interpolated: where all hold it is at least the highest (">= x8"), where the lowest fails it is below that
+ * ("< x1"). */
 #include "harness/capacity.h"
 
 #include <string.h>
@@ -16,15 +17,15 @@ int capacity_share(const char *text, double *out, struct err *e)
 {
     if (!parse_real(text, 1e-3, 100, out))
         return 0;
-    return err_set(e, EXIT_USAGE, "--slo-share %s: expected the percentage of requests that must meet the SLO, above 0 to "
-                   "100, such as 90", text);
+    return err_set(e, EXIT_USAGE, "--slo-share %s: expected the percentage of requests that must meet the SLO, above 0 "
+                   "to 100, such as 90", text);
 }
 
 const char *capacity_sql(const struct selection *s, char *out, size_t size)
 {
     snprintf(out, size,
              "WITH p AS (SELECT r.strategy_id, r.label, r.color_index, g.rate_scale AS rate, r.attainment_pct AS met, "
-             "r.goodput_rps AS good, t.request_count * 1e9 / t.duration_ns AS rps FROM x_rows r "
+             "r.goodput_rps AS good, r.suspect, (t.request_count - 1) * 1e9 / t.duration_ns AS rps FROM x_rows r "
              "JOIN x_tails w USING (group_id) JOIN x_groups g ON g.rowid = r.group_id "
              "JOIN traces t ON t.trace_id = g.trace_id "
              "WHERE w.family = ?1 AND r.counted > 0 AND r.attainment_pct IS NOT NULL), "
@@ -32,9 +33,11 @@ const char *capacity_sql(const struct selection *s, char *out, size_t size)
              "min(rate) FILTER (WHERE met < %.9g) AS fails FROM p GROUP BY strategy_id), "
              "b AS (SELECT *, (SELECT max(rate) FROM p WHERE p.strategy_id = f.strategy_id AND "
              "(f.fails IS NULL OR p.rate < f.fails)) AS holds FROM f) "
-             "SELECT b.label, CASE WHEN holds IS NULL THEN printf('< x%%.4g', lowest) WHEN fails IS NULL THEN "
+             "SELECT b.label || iif(coalesce(h.suspect, 0) OR coalesce(l.suspect, 0), ' ?', ''), "
+             "CASE WHEN holds IS NULL THEN printf('< x%%.4g', lowest) WHEN fails IS NULL THEN "
              "printf('>= x%%.4g', holds) ELSE printf('x%%.4g', holds) END, b.rps * holds, h.met, h.good, "
-             "CASE WHEN fails IS NULL THEN '' ELSE printf('%%.3g %%%% at x%%.4g', l.met, fails) END "
+             "CASE WHEN fails IS NULL THEN '' ELSE printf('%%.3g %%%% at x%%.4g', l.met, fails) END, "
+             "b.label, coalesce(h.suspect, 0) OR coalesce(l.suspect, 0) "
              "FROM b LEFT JOIN p h ON h.strategy_id = b.strategy_id AND h.rate = holds "
              "LEFT JOIN p l ON l.strategy_id = b.strategy_id AND l.rate = fails "
              "ORDER BY holds DESC, fails IS NOT NULL, coalesce(l.met, h.met) DESC, b.color_index", s->slo_share);
@@ -112,12 +115,12 @@ int capacity_load(struct selection *s, int64_t group, struct capacity_load *out,
 
         out->served = sqlite3_column_int(q, 0) > 1 && asked > 0 && least * 100 >= asked * KEEPS_UP;
         if (out->served)
-            snprintf(out->line, sizeof out->line, "All strategies served the offered load (%.3g tok/s asked, %.3g to %.3g "
-                     "put out): throughput does not tell them apart here, latency does; a higher --rate would.", asked,
-                     least, sqlite3_column_double(q, 2));
+            snprintf(out->line, sizeof out->line, "All strategies served the offered load (%.3g tok/s asked, %.3g to "
+                     "%.3g put out): throughput does not tell them apart here, latency does; a higher --rate would.",
+                     asked, least, sqlite3_column_double(q, 2));
         else if (has_slo && sqlite3_column_double(q, 4) < s->slo_share)
-            snprintf(out->line, sizeof out->line, "More than any strategy here bears: at most %.3g %% of the requests are "
-                     "within the SLO, %g %% are asked for; throughput below counts answers that come too late.",
+            snprintf(out->line, sizeof out->line, "More than any strategy here bears: at most %.3g %% of the requests "
+                     "are within the SLO, %g %% are asked for; throughput below counts answers that come too late.",
                      sqlite3_column_double(q, 4), s->slo_share);
     }
     sqlite3_finalize(q);

@@ -8,7 +8,8 @@
 #include "base/err.h"
 #include "harness/selection.h"
 
-enum { CAPACITY_SHARE = 90 };          /* percent of the requests that must meet the SLO, unless --slo-share says else */
+/* percent of the requests that must meet the SLO, unless --slo-share says else */
+enum { CAPACITY_SHARE = 90 };
 
 /* "90" or "99.5" percent, above 0 and at most 100. */
 int capacity_share(const char *text, double *out, struct err *e);
@@ -20,8 +21,9 @@ int capacity_share(const char *text, double *out, struct err *e);
 /* What is compared, of family ?1: trace, model, backend, device, clock, slo_json. */
 #define CAPACITY_ABOUT "SELECT g.trace, g.model, g.backend, g.device, g.clock, g.slo_json FROM x_families f " \
     "JOIN x_groups g ON g.rowid = f.group_id WHERE f.rowid = ?1"
-/* Of family ?1, best first: label, rate ("x4", ">= x8", "< x1"), requests per second there, percent within the SLO and
- * goodput there, and the first rate that failed with its percent ("61 % at x8"), or "". */
+/* Of family ?1, best first: label (with " ?" where it rests on a suspect run), rate ("x4", ">= x8", "< x1"), requests
+ * per second there, percent within the SLO and goodput there, the first rate that failed with its percent ("61 % at
+ * x8"), or ""; the bare label; 1 where suspect. */
 const char *capacity_sql(const struct selection *s, char *out, size_t size);
 /* The same as text, all families; prints nothing where no rates were swept. */
 int capacity_print(FILE *out, struct selection *s, struct err *e);

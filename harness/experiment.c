@@ -375,6 +375,7 @@ void experiment_print(FILE *f, const struct experiment_result *r)
         else
             snprintf(range, sizeof range, "%.4g to %.4g", c->low, c->high);
         fprintf(f, "%-62s %10s %21s %14s  %s%s%s\n", c->claim, value, range, c->paper,
-                c->held ? c->outside ? "holds, outside the paper's range" : "holds" : *c->known ? "missed, known: " : "MISSED", c->held ? "" : c->known, "");
+                c->held ? c->outside ? "holds, outside the paper's range" : "holds"
+                : *c->known ? "missed, known: " : "MISSED", c->held ? "" : c->known, "");
     }
 }

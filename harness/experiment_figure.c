@@ -2,92 +2,46 @@
  * look of plots/style.gp, figure.gp drawn by gnuplot as SVG and PNG. The first lines of figure.gp:
  *   # size W H
  *   # title: TEXT */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/home.h"
 #include "harness/experiment.h"
 #include "harness/figures.h"
 #include "build/gen/version.h"
 
-/* How it was obtained stands first: what is cut off at the right edge must not be that. */
-static void write_script(FILE *gp, const char *draw, const char *caption)
-{
-    char title[160] = "", safe[160];
-    const char *at = strstr(draw, "# title: ");
-    int w = 900, h = 420;
-
-    sscanf(draw, "# size %d %d", &w, &h);
-    if (at)
-        sscanf(at, "# title: %159[^\n]", title);
-    label_safe(title, safe, sizeof safe);
-    fprintf(gp, "# Written by servelab. Redraw in this folder: gnuplot figure.gp; as PNG: "
-            "gnuplot -e \"FORMAT='png'\" figure.gp\n"
-            "NAME = 'figure'; DATA = 'figure.tsv'; W = %d; H = %d\nTITLE = '%s'\n"
-            "CAPTION = '%s'; STAMP = 'servelab %s, commit %.12s%s'\n", w, h, safe, caption, SERVELAB_VERSION, SERVELAB_COMMIT,
-            SERVELAB_DIRTY ? " (modified)" : "");
-}
-
+/* In the caption, how it was obtained stands first: what is cut off at the right edge must not be that. */
 static int write_pair(sqlite3 *db, const char *db_path, const char *to, char *text[3],
                       const char *caption, struct err *e)
 {
     struct selection s = { .db = db, .path = db_path };
     struct figure_args a = { 0 };
-    char path[1200];
-    FILE *tsv, *gp;
-    int rows, bad;
+    struct figure_pair pair;
+    char title[160] = "";
+    const char *at = strstr(text[1], "# title: ");
+    int rows;
 
-    snprintf(path, sizeof path, "%s/figure.tsv", to);
-    if (!(tsv = fopen(path, "w")))
-        return err_set(e, EXIT_IO, "%s: cannot be written: %s", path, strerror(errno));
-    snprintf(path, sizeof path, "%s/figure.gp", to);
-    if (!(gp = fopen(path, "w"))) {
-        fclose(tsv);
-        return err_set(e, EXIT_IO, "%s: cannot be written: %s", path, strerror(errno));
-    }
-    write_script(gp, text[1], caption);
-    rows = figure_data(&s, text[0], &a, tsv, gp, e);
-    fprintf(gp, "\n%s\n%s", text[2], text[1]);
-    bad = ferror(tsv) || ferror(gp);
-    bad = fclose(tsv) != 0 || bad;
-    bad = fclose(gp) != 0 || bad;
-    if (bad)
-        return err_set(e, EXIT_IO, "%s: cannot be written; is the disk full?", path);
-    return rows;
-}
-
-/* gnuplot's exit status; 127: it is not there. */
-static int gnuplot(const char *dir, const char *format)
-{
-    pid_t pid;
-    int status;
-
-    fflush(NULL);
-    if ((pid = fork()) == 0) {
-        if (chdir(dir) || !freopen("gnuplot.log", "a", stderr) || !freopen("/dev/null", "w", stdout))
-            _exit(126);
-        setenv("LC_ALL", "C", 1);
-        execlp("gnuplot", "gnuplot", "-e", format, "figure.gp", (char *)NULL);
-        _exit(127);
-    }
-    if (pid < 0 || waitpid(pid, &status, 0) != pid)
-        return 126;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 126;
+    if (at)
+        sscanf(at, "# title: %159[^\n]", title);
+    if (figure_pair_open(&pair, to, "figure", text[1], title, e))
+        return -1;
+    fprintf(pair.gp, "CAPTION = '%s'; STAMP = 'servelab %s, commit %.12s%s'\n", caption, SERVELAB_VERSION,
+            SERVELAB_COMMIT, SERVELAB_DIRTY ? " (modified)" : "");
+    rows = figure_data(&s, text[0], &a, pair.tsv, pair.gp, e);
+    fprintf(pair.gp, "\n%s\n%s", text[2], text[1]);
+    return figure_pair_close(&pair, e) ? -1 : rows;
 }
 
 static int draw(const char *to, bool *drawn, struct err *e)
 {
-    static const char *const formats[] = { "FORMAT='svg'", "FORMAT='png'" };
+    static const char *const formats[] = { "svg", "png" };
     char log[1200];
 
     snprintf(log, sizeof log, "%s/gnuplot.log", to);
     remove(log);
     for (int i = 0; i < 2; i++) {
-        int rc = gnuplot(to, formats[i]);
+        int rc = figure_gnuplot(to, "figure", formats[i]);
 
         if (rc == 127) {
             fprintf(stderr, "servelab: gnuplot is not installed; wrote figure.tsv and figure.gp only\n");

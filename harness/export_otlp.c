@@ -58,7 +58,8 @@ static int put_span(struct spans *s, int64_t request, int part, const char *name
     snprintf(end, sizeof end, "%" PRId64, s->start_ns + to);
     o = json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:o, s:{s:i}}", "traceId", trace, "spanId", self, "parentSpanId",
                   parent, "name", name, "kind", part ? KIND_INTERNAL : KIND_SERVER, "startTimeUnixNano", start,
-                  "endTimeUnixNano", end, "attributes", attributes ? attributes : json_array(), "status", "code", status);
+                  "endTimeUnixNano", end, "attributes", attributes ? attributes : json_array(), "status", "code",
+                  status);
     if (s->any)
         fputs(",\n", s->out);
     s->any = true;
@@ -75,7 +76,8 @@ static int put_request(struct spans *s, sqlite3_stmt *q, const char *model)
                                       "gen_ai.latency.time_in_model_decode"};
     int64_t id = sqlite3_column_int64(q, 0), t[N_INSTANT];
     int n = 0, bad, ok = !strcmp(column_str(q, 6), "finished");
-    json_t *a = json_array(), *reasons = json_pack("{s:[{s:o}]}", "values", "stringValue", report_text(column_str(q, 7)));
+    json_t *a = json_array(), *reasons = json_pack("{s:[{s:o}]}", "values", "stringValue",
+                                                   report_text(column_str(q, 7)));
 
     while (n < N_INSTANT && sqlite3_column_type(q, 8 + n) != SQLITE_NULL) {
         t[n] = sqlite3_column_int64(q, 8 + n);
@@ -138,8 +140,8 @@ int export_otlp(FILE *out, struct selection *s, struct err *e)
 {
     sqlite3_stmt *q = db_prepare(s->db, s->path, "SELECT x.run_id, x.run_uid, x.model, x.strategy, x.trace, x.device, "
                                  "x.backend, x.clock, printf('%g', x.rate_scale), x.validity, coalesce(x.reasons, ''), "
-                                 "CAST(strftime('%s', r.started_at) AS INTEGER) FROM x_runs x JOIN runs r USING (run_id) "
-                                 "WHERE x.is_counted ORDER BY x.run_id", e);
+                                 "CAST(strftime('%s', r.started_at) AS INTEGER) FROM x_runs x JOIN runs r USING "
+                                 "(run_id) WHERE x.is_counted ORDER BY x.run_id", e);
     int rc = SQLITE_DONE, bad = !q, n = 0;
 
     fputs("{\"resourceSpans\":[", out);

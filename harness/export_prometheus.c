@@ -9,8 +9,8 @@
 #include "results/db.h"
 
 enum { LE_MAX = 24, LABELS = 1400 };
-#define SECONDS "0.3", "0.5", "0.8", "1.0", "1.5", "2.0", "2.5", "5.0", "10.0", "15.0", "20.0", "30.0", "40.0", "50.0", \
-                "60.0", "120.0", "240.0", "480.0", "960.0", "1920.0", "7680.0"
+#define SECONDS "0.3", "0.5", "0.8", "1.0", "1.5", "2.0", "2.5", "5.0", "10.0", "15.0", "20.0", "30.0", "40.0", \
+                "50.0", "60.0", "120.0", "240.0", "480.0", "960.0", "1920.0", "7680.0"
 #define GAPS "0.01", "0.025", "0.05", "0.075", "0.1", "0.15", "0.2", "0.3", "0.4", "0.5", "0.75", "1.0", "2.5", "5.0", \
              "7.5", "10.0", "20.0", "40.0", "80.0"
 #define SIZES "1", "2", "5", "10", "20", "50", "100", "200", "500", "1000", "2000", "5000", "10000", "20000", "50000", \
@@ -21,8 +21,8 @@ enum { LE_MAX = 24, LABELS = 1400 };
 static const struct histogram { const char *name, *help, *sql, *le[LE_MAX]; } histograms[] = {
     {"vllm:time_to_first_token_seconds", "From the intended arrival to the first token.",
      "SELECT ttft_ms / 1e3" OF_REQUESTS,
-     {"0.001", "0.005", "0.01", "0.02", "0.04", "0.06", "0.08", "0.1", "0.25", "0.5", "0.75", "1.0", "2.5", "5.0", "7.5",
-      "10.0", "20.0", "40.0", "80.0", "160.0", "640.0", "2560.0"}},
+     {"0.001", "0.005", "0.01", "0.02", "0.04", "0.06", "0.08", "0.1", "0.25", "0.5", "0.75", "1.0", "2.5", "5.0",
+      "7.5", "10.0", "20.0", "40.0", "80.0", "160.0", "640.0", "2560.0"}},
     {"vllm:inter_token_latency_seconds", "Gaps between output tokens, the first token's wait left out.",
      "SELECT sum_us / 1e6 / count, count FROM itl_hist WHERE run_id = ?1", {GAPS}},
     {"vllm:request_time_per_output_token_seconds", "Per request, (last - first token) / (tokens - 1).",
@@ -87,7 +87,8 @@ static void add_label(char *to, const char *name, const char *value)
 
 struct exported { int64_t id; char labels[LABELS]; };
 
-static int put_histogram(FILE *out, struct selection *s, const struct histogram *h, const struct exported *r, struct err *e)
+static int put_histogram(FILE *out, struct selection *s, const struct histogram *h, const struct exported *r,
+                         struct err *e)
 {
     sqlite3_stmt *q = db_prepare(s->db, s->path, h->sql, e);
     double le[LE_MAX], sum = 0;

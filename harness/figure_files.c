@@ -45,20 +45,49 @@ int figure_folder_make(const char *path, struct err *e)
     return 0;
 }
 
+/* Whose folder is it? .experiment in it has the uid of the experiment that came first. 1: this one's, 0: that of
+ * another store beside this one, or of one that was deleted; -1 with e. */
+static int claim(const char *folder, const char *uid, struct err *e)
+{
+    char path[700], first[40] = "";
+    FILE *f;
+    bool bad;
+
+    snprintf(path, sizeof path, "%s/.experiment", folder);
+    if ((f = fopen(path, "wx"))) {
+        bad = fprintf(f, "%s\n", uid) < 0;
+        bad = fclose(f) != 0 || bad;
+        if (bad)
+            remove(path);
+        return bad ? err_set(e, EXIT_IO, "%s: cannot be written; is the disk full?", path) : 1;
+    }
+    if (errno != EEXIST || !(f = fopen(path, "r")))
+        return err_set(e, EXIT_IO, "%s: cannot be written: %s", path, strerror(errno));
+    if (fgets(first, sizeof first, f))
+        first[strcspn(first, "\n")] = '\0';
+    fclose(f);
+    return strcmp(first, uid) == 0;
+}
+
+/* No page is written over another experiment's: where the folder is another's, part of the uid stands behind. */
 int figures_folder(const struct selection *s, const char *below, char *out, size_t size,
                    struct err *e)
 {
-    const char *slash = strrchr(s->path, '/');
-    int base = slash ? (int)(slash - s->path) : 1;
-    const char *root = slash ? s->path : ".";
+    const char *slash = strrchr(s->path, '/'), *root = slash ? s->path : ".";
+    int base = slash ? (int)(slash - s->path) : 1, mine = 0;
 
     snprintf(out, size, "%.*s/experiments", base, root);
     if (figure_folder_make(out, e))
         return -1;
-    snprintf(out, size, "%.*s/experiments/%s", base, root, s->folder);
-    if (figure_folder_make(out, e) || !below)
-        return below ? -1 : 0;
-    snprintf(out, size, "%.*s/experiments/%s/%s", base, root, s->folder, below);
+    for (size_t tail = 0; !mine && tail <= strlen(s->uid); tail += 6) {
+        snprintf(out, size, "%.*s/experiments/%s%s%s", base, root, s->folder, tail ? "-" : "",
+                 s->uid + (tail ? strlen(s->uid) - tail : strlen(s->uid)));
+        if (figure_folder_make(out, e) || (mine = claim(out, s->uid, e)) < 0)
+            return -1;
+    }
+    if (!below)
+        return 0;
+    snprintf(out + strlen(out), size - strlen(out), "/%s", below);
     return figure_folder_make(out, e);
 }
 

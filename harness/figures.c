@@ -1,10 +1,7 @@
 #include "harness/figures.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "harness/verb.h"
 #include "results/db.h"
@@ -26,8 +23,23 @@ static int64_t pick_run(struct selection *s, int64_t group, const char *what, st
         run = sqlite3_column_int64(q, 0);
     sqlite3_finalize(q);
     return run > 0 ? run
-                   : err_set(e, EXIT_USAGE, "no counted run of strategy '%s' in experiment '%s'",
-                             what, s->name);
+                   : err_set(e, EXIT_USAGE, "no run of strategy '%s' counts in experiment '%s'; expected a name "
+                             "of its table, which 'servelab report --no-html' prints, or a run's id", what, s->name);
+}
+
+/* Throughputs within 1 % are a draw: those two stand in the order in which they were asked for, not in that of noise. */
+static void order_draw(struct selection *s, struct figure_args *a)
+{
+    char *sql = sqlite3_mprintf("SELECT 1 FROM x_rows a JOIN x_rows b USING (group_id) WHERE a.run_id = ?1 AND b.run_id = "
+                                "%lld AND a.color_index > b.color_index AND abs(a.tok_s - b.tok_s) <= 0.01 * b.tok_s",
+                                (long long)a->b);
+    int64_t run = a->a;
+
+    if (sql && db_int(s->db, sql, run, 0)) {
+        a->a = a->b;
+        a->b = run;
+    }
+    sqlite3_free(sql);
 }
 
 /* a, b: slowest and fastest of the precision with most strategies; c, d: contiguous and paged under
@@ -44,7 +56,8 @@ static int choose_runs(struct selection *s, const struct figure_options *o, stru
         "SELECT %s.run_id FROM x_rows c JOIN x_rows d USING (group_id, scheduler, weight_dtype) "
         "WHERE group_id = ?1 AND c.counted > 0 AND d.counted > 0 AND c.memory LIKE 'contig%%' AND "
         "d.memory LIKE 'paged%%' ORDER BY (SELECT sum(1.0 * wait_no_kv * (end_ns - start_ns)) FROM steps WHERE "
-        "run_id IN (c.run_id, d.run_id)) DESC, c.kv_peak_pct + d.kv_peak_pct DESC, d.color_index, c.color_index LIMIT 1";
+        "run_id IN (c.run_id, d.run_id)) DESC, c.kv_peak_pct + d.kv_peak_pct DESC, d.color_index, c.color_index "
+        "LIMIT 1";
     char *low = sqlite3_mprintf(one_precision, "ASC", "DESC", "ASC");
     char *high = sqlite3_mprintf(one_precision, "DESC", "ASC", "DESC");
     char *left = sqlite3_mprintf(pair, "c"), *right = sqlite3_mprintf(pair, "d");
@@ -53,6 +66,8 @@ static int choose_runs(struct selection *s, const struct figure_options *o, stru
                   "FROM x_runs WHERE group_id = ?1", a->group, 0);
     a->a = o->a ? pick_run(s, a->group, o->a, e) : db_int(s->db, low, a->group, 0);
     a->b = o->b ? pick_run(s, a->group, o->b, e) : db_int(s->db, high, a->group, 0);
+    if (!o->a && !o->b)
+        order_draw(s, a);
     a->c = o->a || o->b ? a->a : db_int(s->db, left, a->group, a->a);
     a->d = o->a || o->b ? a->b : db_int(s->db, right, a->group, a->b);
     sqlite3_free(low);
@@ -77,9 +92,9 @@ static void put_caption(FILE *gp, sqlite3_stmt *q, const char *pool)
     backend_str(column_str(q, 2), backend, sizeof backend);
     label_safe(column_str(q, 8), commit, sizeof commit);
     fprintf(gp,
-            "captioned(rate) = '%s; %s%s on %s; trace %s (%.8s), %d requests, '.rate.'%s%s'\n"
+            "captioned(rate) = '%s%s; %s%s on %s; trace %s (%.8s), %d requests, '.rate.'%s%s'\n"
             "STAMP = 'servelab %s, commit %.12s'; CAPTION = captioned('x%g rate'); RATE_MIN = %g; RATE_MAX = %g\n",
-            *note ? note : "measured, monotonic clock", model,
+            *note ? note : "measured, monotonic clock", sqlite3_column_int(q, 15) ? " (?: suspect)" : "", model,
             sqlite3_column_int(q, 7) ? ", synthetic weights," : "", backend, trace,
             column_str(q, 9), sqlite3_column_int(q, 5), *pool ? ", " : "", pool, SERVELAB_VERSION, commit,
             sqlite3_column_double(q, 6), sqlite3_column_double(q, 13),
@@ -100,7 +115,8 @@ static int put_group(FILE *gp, struct selection *s, const struct figure_args *a,
                                  "0.0, (SELECT min(h.rate_scale) FROM x_groups h JOIN x_tails w "
                                  "ON w.group_id = h.rowid WHERE w.family = ?2), (SELECT "
                                  "max(h.rate_scale) FROM x_groups h JOIN x_tails w ON w.group_id "
-                                 "= h.rowid WHERE w.family = ?2) FROM x_groups g JOIN traces t "
+                                 "= h.rowid WHERE w.family = ?2), (SELECT max(r.suspect) FROM x_rows r JOIN x_tails w "
+                                 "USING (group_id) WHERE w.family = ?2) FROM x_groups g JOIN traces t "
                                  "USING (trace_id) JOIN x_runs x ON x.group_id = g.rowid JOIN "
                                  "environments v USING (environment_id) WHERE g.rowid = ?1 ORDER "
                                  "BY x.run_id LIMIT 1",
@@ -115,8 +131,8 @@ static int put_group(FILE *gp, struct selection *s, const struct figure_args *a,
     sqlite3_bind_int64(q, 2, a->family);
     if (sqlite3_step(q) == SQLITE_ROW) {
         put_caption(gp, q, pool);
-        fprintf(gp, "TAIL = '%s'; SLO_SHARE = %.9g; SLO_TTFT = %.9g; SLO_TPOT = %.9g; SLO_E2E = %.9g\n", a->tail, s->slo_share,
-                sqlite3_column_double(q, 10), sqlite3_column_double(q, 11),
+        fprintf(gp, "TAIL = '%s'; SLO_SHARE = %.9g; SLO_TTFT = %.9g; SLO_TPOT = %.9g; SLO_E2E = %.9g\n", a->tail,
+                s->slo_share, sqlite3_column_double(q, 10), sqlite3_column_double(q, 11),
                 sqlite3_column_double(q, 12));
     }
     sqlite3_finalize(q);
@@ -136,61 +152,20 @@ static int put_template(FILE *gp, const char *style, const char *draw)
 static int write_pair(struct selection *s, const char *sql, const char *draw, const char *style,
                       const struct figure_args *a, const struct figure *f, struct err *e)
 {
-    char path[700], title[120];
-    int w = 900, h = 420, rows = -1, bad;
-    FILE *tsv, *gp;
+    struct figure_pair pair;
+    int rows = -1;
 
-    sscanf(draw, "# size %d %d", &w, &h);
-    snprintf(path, sizeof path, "%s/%s.tsv", f->dir, f->name);
-    if (!(tsv = fopen(path, "w")))
-        return err_set(e, EXIT_IO, "%s: cannot be written: %s", path, strerror(errno));
-    snprintf(path, sizeof path, "%s/%s.gp", f->dir, f->name);
-    if (!(gp = fopen(path, "w"))) {
-        fclose(tsv);
-        return err_set(e, EXIT_IO, "%s: cannot be written: %s", path, strerror(errno));
-    }
-    label_safe(f->title, title, sizeof title);
-    fprintf(gp, "# Written by servelab. Redraw in this folder: gnuplot %s.gp; as PNG: "
-            "gnuplot -e \"FORMAT='png'\" %s.gp\n", f->name, f->name);
-    fprintf(gp, "NAME = '%s'; DATA = '%s.tsv'; W = %d; H = %d\nTITLE = '%s'\n", f->name, f->name, w,
-            h, title);
-    if (put_group(gp, s, a, e) == 0)
-        rows = figure_data(s, sql, a, tsv, gp, e);
-    put_template(gp, style, draw);
-    bad = ferror(tsv) || ferror(gp);
-    bad = fclose(tsv) != 0 || bad;
-    bad = fclose(gp) != 0 || bad;
-    if (bad)
-        return err_set(e, EXIT_IO, "%s: cannot be written; is the disk full?", path);
-    return rows;
-}
-
-/* gnuplot's exit status; 127: it is not there. Its complaints go to gnuplot.log in the folder. */
-static int run_gnuplot(const struct figure *f, const char *format)
-{
-    char set[40], script[100];
-    pid_t pid;
-    int status;
-
-    snprintf(set, sizeof set, "FORMAT='%s'", format);
-    snprintf(script, sizeof script, "%s.gp", f->name);
-    fflush(NULL);
-    if ((pid = fork()) == 0) {
-        if (chdir(f->dir) || !freopen("gnuplot.log", "a", stderr) ||
-            !freopen("/dev/null", "w", stdout))
-            _exit(126);
-        setenv("LC_ALL", "C", 1);
-        execlp("gnuplot", "gnuplot", "-e", set, script, (char *)NULL);
-        _exit(127);
-    }
-    if (pid < 0 || waitpid(pid, &status, 0) != pid)
-        return 126;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 126;
+    if (figure_pair_open(&pair, f->dir, f->name, draw, f->title, e))
+        return -1;
+    if (put_group(pair.gp, s, a, e) == 0)
+        rows = figure_data(s, sql, a, pair.tsv, pair.gp, e);
+    put_template(pair.gp, style, draw);
+    return figure_pair_close(&pair, e) ? -1 : rows;
 }
 
 static int draw_one(struct figure *f, const char *format, struct figures *out, struct err *e)
 {
-    int rc = run_gnuplot(f, format);
+    int rc = figure_gnuplot(f->dir, f->name, format);
     char path[700];
 
     if (rc == 127) {

@@ -42,21 +42,19 @@ int figures_make(const char *db, const char *which, const struct figure_options 
 /* The same of an open selection. */
 int figures_of(struct selection *s, const struct figure_options *o, struct figures *out,
                struct err *e);
-/* Figures of an experiment that was just run, all formats, named on `say` in one line. Never fails
- * for want of gnuplot: that is a warning. */
-int figures_for_run(FILE *say, const char *db, const char *which, struct err *e);
 /* The figures there are: names in plots/, by the rank that each gives; their number or -1. And what
  * one shows. */
 int figure_names(char names[][64], int max, struct err *e);
 int figure_about(const char *name, char *title, size_t title_size, char *about, size_t about_size,
                  struct err *e);
-/* The folder of an experiment: experiments/<folder> beside the database. Made when missing. */
+/* The folder of an experiment: experiments/<folder> beside the database, with part of its uid behind where another
+ * store's experiment has that. Made when missing. */
 int figures_folder(const struct selection *s, const char *below, char *out, size_t size,
                    struct err *e);
 /* Reads a whole file, NUL-terminated, from malloc; NULL and *e when it cannot be. */
 char *file_text(const char *path, struct err *e);
 
-/* ---- inside harness/figure*.c ---- */
+/* ---- inside harness/figure*.c and experiment_figure.c ---- */
 int figure_folder_make(const char *path, struct err *e);   /* fine when it is there */
 struct figure_args { int64_t family, group, a, b, c, d, r; char tail[8]; };   /* 0: NULL */
 /* Runs every statement of sql, writes the tables to tsv, and the arrays that describe them to gp.
@@ -64,6 +62,14 @@ struct figure_args { int64_t family, group, a, b, c, d, r; char tail[8]; };   /*
  */
 int figure_data(struct selection *s, const char *sql, const struct figure_args *a, FILE *tsv,
                 FILE *gp, struct err *e);
+/* The two files of a figure, open: NAME.tsv is what is drawn, NAME.gp draws it. The script begins with its names, the
+ * size that the first line of `draw` gives, and the title. */
+struct figure_pair { FILE *tsv, *gp; char path[1200]; };
+int figure_pair_open(struct figure_pair *p, const char *dir, const char *name, const char *draw, const char *title,
+                     struct err *e);
+int figure_pair_close(struct figure_pair *p, struct err *e);
+/* gnuplot's exit status for NAME.gp of dir; 127: it is not there. Its complaints go to gnuplot.log in the folder. */
+int figure_gnuplot(const char *dir, const char *name, const char *format);
 /* Gives an SVG its own title and description, and ids that no other figure has. */
 int figure_tidy_svg(const char *path, const struct figure *f, struct err *e);
 

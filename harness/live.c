@@ -134,7 +134,7 @@ int live_record(const struct live *l, const struct trace *t, struct recorder *re
     struct request_row row = {
         .request_id = l->r.id, .trace_request_id = trace_id(t, l->r.id, id),
         .session_id = more ? more->session : NULL, .turn_index = more ? more->turn : 0,
-        .arrival_ns = (int64_t)l->arrive_ns, .injected_ns = (int64_t)l->injected_ns,
+        .arrival_ns = (int64_t)l->arrive_ns, .injected_ns = when(l->injected_ns),
         .admitted_ns = when(l->admitted_ns), .first_token_ns = when(l->first_ns),
         .finish_ns = done ? when(l->last_ns) : NS_NONE,
         .prompt_tokens = l->r.n_prompt, .cached_tokens = l->cached, .output_tokens = l->r.n_out,

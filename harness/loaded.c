@@ -55,6 +55,22 @@ const struct weight_source *loaded_source(const struct loaded_set *s, const stru
     return NULL;
 }
 
+int loaded_scales_for(struct loaded_set *s, const struct strategy *st, size_t n, const char *path, const char *sha256,
+                      const char *who, struct err *e)
+{
+    bool wanted = false;
+
+    if (path && loaded_scales(s, path, sha256, e))
+        return -1;
+    for (size_t i = 0; i < n; i++) {
+        wanted = wanted || loaded_wants_scales(&st[i]);
+        if (!loaded_source(s, &st[i], e))
+            return -1;
+    }
+    return wanted || !path ? 0
+         : err_set(e, EXIT_USAGE, "--scales %s: no %s has awq=on, such as int4:awq=on", path, who);
+}
+
 static uint64_t bytes_open(const struct loaded_set *s)
 {
     uint64_t sum = 0;

@@ -30,6 +30,10 @@ int loaded_scales(struct loaded_set *s, const char *path, const char *sha256, st
  * none. */
 bool loaded_wants_scales(const struct strategy *st);
 const struct weight_source *loaded_source(const struct loaded_set *s, const struct strategy *st, struct err *e);
+/* Scales are read where they are asked for, by one of the n strategies, and asked for where they are given. path:
+ * --scales or NULL; who: what ought to have asked, for the message. */
+int loaded_scales_for(struct loaded_set *s, const struct strategy *st, size_t n, const char *path, const char *sha256,
+                      const char *who, struct err *e);
 /* The model with a strategy's weight formats, loading it if needed. NULL on error. */
 struct model *loaded_get(struct loaded_set *s, const struct strategy *st, struct err *e);
 void loaded_close(struct loaded_set *s);

@@ -142,13 +142,35 @@ static int append(struct strategy *s, size_t *n, const char *text, const char *p
     return 0;
 }
 
+/* "paged" or "paged:block=32": what kind of part that is, or NULL. */
+static const char *part_kind(const char *text)
+{
+    char name[64];
+
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(text, ":"), text);
+    for (size_t i = 0; sched_registry[i]; i++)
+        if (!strcmp(name, sched_registry[i]->name))
+            return "scheduler";
+    for (size_t i = 0; kv_registry[i]; i++)
+        if (!strcmp(name, kv_registry[i]->name))
+            return "memory manager";
+    for (size_t i = 0; prec_registry[i]; i++)
+        if (!strcmp(name, prec_registry[i]->name))
+            return "precision";
+    return NULL;
+}
+
 static int append_preset(struct strategy *s, size_t *n, const char *name, struct err *e)
 {
-    struct preset *p = malloc(sizeof *p);
+    struct preset *p;
     char path[4096];
     int rc = -1;
 
-    if (!p)
+    snprintf(path, sizeof path, "%s/strategies/presets/%s.json", home_dir(), name);
+    if (part_kind(name) && access(path, F_OK))
+        return err_set(e, EXIT_USAGE, "strategy '%s': that is one part, a %s; expected scheduler+memory+precision, "
+                       "such as continuous+paged+f16, or a preset; 'servelab list' shows all", name, part_kind(name));
+    if (!(p = malloc(sizeof *p)))
         return err_set(e, EXIT_RUN_FAILED, "out of memory");
     if (!home_find("strategy or preset", "strategies/presets", name, ".json", path, sizeof path, e))
         rc = preset_load(p, path, e);

@@ -36,7 +36,8 @@ static double sweep_left(const struct progress *p, double share, double now)
     return rest;
 }
 
-static void describe(struct progress *p, char *out, size_t n)
+/* The bar itself only where there is room for it. */
+static void describe(struct progress *p, size_t cols, char *out, size_t n)
 {
     uint64_t done = atomic_load(&p->live.requests_done), tokens = atomic_load(&p->live.tokens_out);
     double now = seconds();
@@ -46,11 +47,10 @@ static void describe(struct progress *p, char *out, size_t n)
     int full = (int)(share * 10);
 
     left_text(sweep_left(p, share, now), left);
-    if (p->bar)
-        for (int i = 0; i < 10; i++)
-            strcat(bar, i < full ? "█" : "░");
+    for (int i = 0; p->bar && cols >= 79 && i < 10; i++)
+        strcat(bar, p->utf8 ? i < full ? "█" : "░" : i < full ? "#" : ".");
     snprintf(out, n, "[%u/%u] %s %s%s%3.0f %%  %s left  %.0f tok/s  run %u wait %u  %llu/%llu  preempt %llu",
-             p->run + 1, p->n_run, p->name, bar, p->bar ? " " : "", 100 * share, left,
+             p->run + 1, p->n_run, p->name, bar, *bar ? " " : "", 100 * share, left,
              t > 0 ? (double)tokens / t : 0, atomic_load(&p->live.running),
              atomic_load(&p->live.waiting), (unsigned long long)done,
              (unsigned long long)p->n_request, (unsigned long long)atomic_load(&p->live.preemptions));
@@ -65,7 +65,7 @@ static void draw(struct progress *p)
 
     if (p->bar && !ioctl(STDERR_FILENO, TIOCGWINSZ, &w) && w.ws_col > 10)
         cols = w.ws_col - 1u;
-    describe(p, line, sizeof line);
+    describe(p, cols, line, sizeof line);
     if (!p->bar) {
         fprintf(stderr, "%s\n", line);
         return;
@@ -103,12 +103,24 @@ static void *drawer(void *arg)
     return NULL;
 }
 
+/* As setlocale would choose: the first of these that says something. */
+static bool terminal_is_utf8(void)
+{
+    static const char *const names[] = { "LC_ALL", "LC_CTYPE", "LANG" };
+    const char *v = NULL;
+
+    for (int i = 0; i < 3 && (!v || !*v); i++)
+        v = getenv(names[i]);
+    return v && (strcasestr(v, "utf-8") || strcasestr(v, "utf8"));
+}
+
 void progress_start(struct progress *p, enum progress_mode mode, uint32_t n_run, double estimate_s)
 {
     const char *term = getenv("TERM");
 
     memset(p, 0, sizeof *p);
     p->bar = isatty(STDERR_FILENO) && term && strcmp(term, "dumb");
+    p->utf8 = terminal_is_utf8();
     p->n_run = n_run ? n_run : 1;
     p->estimate_s = estimate_s;
     p->sweep_started = p->run_started = seconds();

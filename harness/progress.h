@@ -15,7 +15,7 @@ struct progress {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    bool on, bar, quit;
+    bool on, bar, utf8, quit;
     /* of the run being drawn, under the lock */
     char name[200];
     uint32_t run, n_run;

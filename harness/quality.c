@@ -106,7 +106,8 @@ static int answers(struct job *j, uint32_t k, struct model *m, struct kv_pool *k
 {
     const struct quality_conf *c = j->c;
     uint32_t room = ceil_div_u32(c->prompt_len + c->n_new, KV_TILE) * KV_TILE, n = c->n_prompt;
-    size_t apart = (size_t)(j->n_window - 1) * c->stride + c->window - c->prompt_len;
+    size_t read = (size_t)(j->n_window - 1) * c->stride + c->window;      /* what the windows cover */
+    size_t apart = read > c->prompt_len ? read - c->prompt_len : 0;
     uint32_t *tok = malloc((size_t)n * c->prompt_len * sizeof *tok), *next = malloc(n * sizeof *next);
     uint32_t *to = j->answer + (size_t)k * n * c->n_new;
     double seconds = 0, prompts = 0;
@@ -133,10 +134,18 @@ static int answers(struct job *j, uint32_t k, struct model *m, struct kv_pool *k
 
 /* ---- statistics ---- */
 
-/* Mean and 95 % interval of n samples; the t quantile by 1.96 + 2.37 / df + 2.8 / df^2 (within 1 % from df 3 on). */
-static struct interval interval_of(const double *x, uint32_t n)
+/* The 97.5 % quantile of Student's t by the expansion in 1/df (Fisher and Cornish 1960), from 3 on within 0.2 %; below
+ * that it is no use. */
+static double t_quantile(uint32_t df)
 {
-    double sum = 0, sq = 0, df = n - 1.0, half;
+    double d = df;
+
+    return df == 1 ? 12.7062 : df == 2 ? 4.3027 : 1.95996 + (2.3723 + (2.8225 + (2.5556 + 1.5895 / d) / d) / d) / d;
+}
+
+struct interval interval_of(const double *x, uint32_t n)
+{
+    double sum = 0, sq = 0, half = NAN;
     struct interval v;
 
     for (uint32_t i = 0; i < n; i++)
@@ -144,10 +153,17 @@ static struct interval interval_of(const double *x, uint32_t n)
     v.mean = sum / n;
     for (uint32_t i = 0; i < n; i++)
         sq += (x[i] - v.mean) * (x[i] - v.mean);
-    half = n < 2 ? INFINITY : (1.96 + 2.37 / df + 2.8 / (df * df)) * sqrt(sq / df / n);
+    if (n > 1)
+        half = t_quantile(n - 1) * sqrt(sq / (n - 1.0) / n);
     v.lo = v.mean - half;
     v.hi = v.mean + half;
     return v;
+}
+
+/* The mean of what lies in [lo, hi] lies there as well; NaN stays. */
+static struct interval within(struct interval v, double lo, double hi)
+{
+    return (struct interval){ v.mean, v.lo < lo ? lo : v.lo, v.hi > hi ? hi : v.hi };
 }
 
 static struct interval through(struct interval v, double (*f)(double))
@@ -173,10 +189,10 @@ static void summarise(struct job *j, uint32_t k, double *x)
     q->loss_pct = through(interval_of(x, j->n_window), percent_over);
     for (uint32_t w = 0; w < j->n_window; w++)
         x[w] = s[w].kl;
-    q->kl = interval_of(x, j->n_window);
+    q->kl = within(interval_of(x, j->n_window), 0, INFINITY);
     for (uint32_t w = 0; w < j->n_window; w++)
         x[w] = 100 * s[w].top1;
-    q->top1_pct = interval_of(x, j->n_window);
+    q->top1_pct = within(interval_of(x, j->n_window), 0, 100);
     q->n_same = 0;
     for (uint32_t p = 0; p < c->n_prompt; p++) {
         const uint32_t *a = j->answer + ((size_t)k * c->n_prompt + p) * c->n_new, *b = j->answer + (size_t)p * c->n_new;
@@ -187,7 +203,7 @@ static void summarise(struct job *j, uint32_t k, double *x)
         x[p] = same;
         q->n_same += same == c->n_new;
     }
-    q->agree_len = interval_of(x, c->n_prompt);
+    q->agree_len = within(interval_of(x, c->n_prompt), 0, c->n_new);
     q->prefill_tok_s = j->n_window * (double)c->window / q->prefill_tok_s;
 }
 
@@ -263,8 +279,9 @@ int quality_measure(struct loaded_set *models, const struct strategy *st, uint32
 
     if (!models->dev->ops->get)
         return err_set(e, EXIT_USAGE, "device %s computes no logits; use cpu or cuda", models->dev->ops->name);
-    if (n_tok < (size_t)c->window + 1)
-        return err_set(e, EXIT_USAGE, "the text has %zu tokens; one window needs %u", n_tok, c->window + 1);
+    if (n_tok < (size_t)c->window + 1 || n_tok < c->prompt_len)
+        return err_set(e, EXIT_USAGE, "the text has %zu tokens; one window needs %u, one prompt %u", n_tok,
+                       c->window + 1, c->prompt_len);
     j.n_window = (uint32_t)((n_tok - c->window - 1) / c->stride) + 1;
     j.n_window = min_u32(j.n_window, c->n_window);
     memset(out, 0, n * sizeof *out);

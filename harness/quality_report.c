@@ -1,5 +1,6 @@
 #include "harness/quality_report.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,24 +25,35 @@ static bool source_quantised(const struct quality_report *r)
 
 /* ---- text ---- */
 
+/* One window has no interval. */
+static const char *json_number(char text[32], double x)
+{
+    snprintf(text, 32, "%.4f", x);
+    return isfinite(x) ? text : "null";
+}
+
 static void print_json(const struct quality *q, const char *name)
 {
-    printf("{\"precision\": \"%s\", \"ppl\": %.5f, \"loss_pct\": %.4f, \"loss_pct_lo\": %.4f, \"loss_pct_hi\": %.4f, "
+    char lo[32], hi[32];
+
+    printf("{\"precision\": \"%s\", \"ppl\": %.5f, \"loss_pct\": %.4f, \"loss_pct_lo\": %s, \"loss_pct_hi\": %s, "
            "\"kl\": %.6f, \"top1_pct\": %.3f, \"agree_tokens\": %.2f, \"answers_same\": %u, \"prefill_tok_s\": %.1f, "
            "\"decode_tok_s\": %.1f, \"weight_bytes\": %llu, \"scale_bytes\": %llu, \"kv_bytes_per_token\": %llu}\n",
-           name, q->ppl.mean, q->loss_pct.mean, q->loss_pct.lo, q->loss_pct.hi, q->kl.mean, q->top1_pct.mean,
-           q->agree_len.mean, q->n_same, q->prefill_tok_s, q->decode_tok_s, (unsigned long long)q->weight_bytes,
-           (unsigned long long)q->scale_bytes, (unsigned long long)q->kv_token_bytes);
+           name, q->ppl.mean, q->loss_pct.mean, json_number(lo, q->loss_pct.lo), json_number(hi, q->loss_pct.hi),
+           q->kl.mean, q->top1_pct.mean, q->agree_len.mean, q->n_same, q->prefill_tok_s, q->decode_tok_s,
+           (unsigned long long)q->weight_bytes, (unsigned long long)q->scale_bytes,
+           (unsigned long long)q->kv_token_bytes);
 }
 
 static void print_row(const struct quality *q, const char *name, int width, uint32_t n_answer)
 {
-    char span[32];
+    char span[32] = "[one window]";
 
-    snprintf(span, sizeof span, "[%+.2f, %+.2f]", q->loss_pct.lo, q->loss_pct.hi);
-    printf("%-*s %8.3f %+8.2f %% %-17s %9.5f %7.2f %% %6.1f %3u/%-3u %9.0f %8.1f %8.1f MB %6llu B\n", width, name, q->ppl.mean,
-           q->loss_pct.mean, span, q->kl.mean, q->top1_pct.mean, q->agree_len.mean, q->n_same, n_answer, q->prefill_tok_s,
-           q->decode_tok_s, (double)q->weight_bytes * 1e-6, (unsigned long long)q->kv_token_bytes);
+    if (isfinite(q->loss_pct.hi))
+        snprintf(span, sizeof span, "[%+.2f, %+.2f]", q->loss_pct.lo, q->loss_pct.hi);
+    printf("%-*s %8.3f %+8.2f %% %-17s %9.5f %7.2f %% %6.1f %3u/%-3u %9.0f %8.1f %8.1f MB %6llu B\n", width, name,
+           q->ppl.mean, q->loss_pct.mean, span, q->kl.mean, q->top1_pct.mean, q->agree_len.mean, q->n_same, n_answer,
+           q->prefill_tok_s, q->decode_tok_s, (double)q->weight_bytes * 1e-6, (unsigned long long)q->kv_token_bytes);
 }
 
 /* Rounding weights that already lie on a coarse grid loses nothing on that very grid and twice on any other. */
@@ -52,21 +64,22 @@ static void print_source(const struct quality_report *r)
     puts("the file's weights were already quantised: the reference is what the file holds, not the original model");
     for (size_t i = 0; i < 2; i++)
         if (strstr(r->files->source.about, grid[i][0]))
-            printf("its %s weights lie on the grid of %s, which meets them again; every other int4 rounds a second time and loses "
-                   "more than it would on the original\n", grid[i][0], grid[i][1]);
+            printf("its %s weights lie on the grid of %s, which meets them again; every other int4 rounds a second "
+                   "time and loses more than it would on the original\n", grid[i][0], grid[i][1]);
 }
 
 static void print_head(const struct quality_report *r, int width)
 {
     printf("%s (%s) on %s\n%s: %u tokens scored in %u windows of %u, stride %u\n", r->files->shape.name,
-           r->files->source.about, r->dev->label, r->text, r->q[0].n_scored, r->q[0].n_window, r->conf->window, r->conf->stride);
+           r->files->source.about, r->dev->label, r->text, r->q[0].n_scored, r->q[0].n_window, r->conf->window,
+           r->conf->stride);
     if (r->models->has_scales)
         printf("awq=on: scales for %s, calibrated on %u tokens of %s\n", r->models->scales.precision,
                r->models->scales.n_tok, r->models->scales.text);
     if (source_quantised(r))
         print_source(r);
-    printf("%-*s %8s %10s %-17s %9s %9s %6s %7s %9s %8s %11s %8s\n", width, "precision", "ppl", "loss", "[95 %]", "KL", "top-1",
-           "same", "all", "prefill/s", "decode/s", "weights", "KV/token");
+    printf("%-*s %8s %10s %-17s %9s %9s %6s %7s %9s %8s %11s %8s\n", width, "precision", "ppl", "loss", "[95 %]", "KL",
+           "top-1", "same", "all", "prefill/s", "decode/s", "weights", "KV/token");
 }
 
 void quality_print(const struct quality_report *r)
@@ -96,25 +109,26 @@ static void span(double out[3], struct interval v)
     out[0] = v.mean, out[1] = v.lo, out[2] = v.hi;
 }
 
-static int record_one(const struct quality_report *r, struct recorder *to, uint32_t i, int64_t experiment, int64_t environment,
-                      struct err *e)
+static int record_one(const struct quality_report *r, struct recorder *to, uint32_t i, int64_t experiment,
+                      int64_t environment, struct err *e)
 {
     const struct quality *q = r->q + i;
     const struct model_shape *s = &r->files->shape;
     enum fmt kv = choice_kv(&r->st[i]);
     char dtype[64];
     struct model_row m = {
-        .name = s->name, .about = loaded_source(r->models, r->st + i, NULL)->about, .weight_dtype = dtype, .kv_dtype = fmt_name(kv),
-        .layers = s->n_layer, .heads = s->n_head, .kv_heads = s->n_kv_head, .d_model = s->dim, .vocab_size = s->vocab,
-        .weight_bytes = (int64_t)q->weight_bytes, .kv_bytes_per_token = (int64_t)q->kv_token_bytes,
-        .is_synthetic = r->files->source.is_synthetic, .sha256 = r->model_sha,
+        .name = s->name, .about = loaded_source(r->models, r->st + i, NULL)->about, .weight_dtype = dtype,
+        .kv_dtype = fmt_name(kv), .layers = s->n_layer, .heads = s->n_head, .kv_heads = s->n_kv_head,
+        .d_model = s->dim, .vocab_size = s->vocab, .weight_bytes = (int64_t)q->weight_bytes,
+        .kv_bytes_per_token = (int64_t)q->kv_token_bytes, .is_synthetic = r->files->source.is_synthetic,
+        .sha256 = r->model_sha,
     };
     struct quality_row row = {
         .experiment_id = experiment, .environment_id = environment, .device = r->dev->label, .text_name = r->text,
-        .text_sha256 = r->text_sha, .is_reference = i == 0, .source_quantised = source_quantised(r), .window = r->conf->window,
-        .stride = r->conf->stride, .scored_tokens = q->n_scored, .windows = q->n_window, .answers = r->conf->n_prompt,
-        .answers_same = q->n_same, .answer_tokens = r->conf->n_new, .prefill_tok_s = q->prefill_tok_s,
-        .decode_tok_s = q->decode_tok_s, .weight_bytes = (int64_t)q->weight_bytes,
+        .text_sha256 = r->text_sha, .is_reference = i == 0, .source_quantised = source_quantised(r),
+        .window = r->conf->window, .stride = r->conf->stride, .scored_tokens = q->n_scored, .windows = q->n_window,
+        .answers = r->conf->n_prompt, .answers_same = q->n_same, .answer_tokens = r->conf->n_new,
+        .prefill_tok_s = q->prefill_tok_s, .decode_tok_s = q->decode_tok_s, .weight_bytes = (int64_t)q->weight_bytes,
         .scale_bytes = (int64_t)q->scale_bytes, .kv_bytes_per_token = (int64_t)q->kv_token_bytes,
     };
 
@@ -159,9 +173,9 @@ int quality_figure(const struct quality_report *r, struct err *e)
 
     snprintf(from, sizeof from, "%s/plots/quality", home_dir());
     snprintf(to, sizeof to, "%.*s/experiments/%.100s/", (int)(slash ? slash - r->db : 1), slash ? r->db : ".", r->name);
-    snprintf(caption, sizeof caption, "%.60s on %.80s; %.60s, %u windows of %u, stride %u; bars: 95 %%%s", r->files->shape.name,
-             r->dev->label, book ? book + 1 : r->text, r->q[0].n_window, r->conf->window, r->conf->stride,
-             source_quantised(r) ? "; source file already quantised" : "");
+    snprintf(caption, sizeof caption, "%.60s on %.80s; %.60s, %u windows of %u, stride %u; bars: 95 %%%s",
+             r->files->shape.name, r->dev->label, book ? book + 1 : r->text, r->q[0].n_window, r->conf->window,
+             r->conf->stride, source_quantised(r) ? "; source file already quantised" : "");
     if (db_make_parents(to, e))
         return -1;
     to[strlen(to) - 1] = 0;                     /* the '/' that made it a folder to make */

@@ -3,16 +3,13 @@
 #include "harness/replay.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "harness/check.h"
 #include "harness/flatten.h"
-#include "harness/live.h"
+#include "harness/flight.h"
 #include "harness/moves.h"
 #include "harness/step.h"
-
-enum { MAX_TENANT = 1024 };            /* further ones share the last number */
 
 struct loop {
     const struct replay_conf *c;
@@ -24,17 +21,13 @@ struct loop {
     struct plan plan;
     struct flat flat;
     struct live_pool pool;
-    struct request **active;
-    uint32_t n_active, cap_active;
+    struct flight flight;
     uint32_t next;                     /* row of the trace that arrives next */
     uint64_t start_ns, now_ns;         /* now: since start */
     bool was_idle, computes;
-    uint64_t *slot_used;               /* bitmap of batch slots */
     uint32_t *yield;                   /* [max_seq] tokens that came back */
     struct checker checker;
     bool check;
-    const char *tenant[MAX_TENANT];
-    uint32_t n_tenant;
     uint32_t poison;                   /* what a scheduler reads as output length that is no oracle */
     struct mover mover;
     struct kv_count counted;           /* at the last step: hits and evictions are logged as differences */
@@ -68,22 +61,13 @@ static int record_end(struct loop *p, struct live *l, const char *status, const 
     return live_record(l, p->c->trace, p->c->recorder, status, reason, p->computes, p->e);
 }
 
-static void slot_free(struct loop *p, struct live *l)
-{
-    if (l->slot != NO_SLOT)
-        p->slot_used[l->slot / 64] &= ~(UINT64_C(1) << (l->slot % 64));
-}
-
 static int leave(struct loop *p, struct live *l, const char *status, const char *reason)
 {
     int rc;
 
     kv_drop(&p->kv, &l->r);
     p->sched.ops->finish(&p->sched, &l->r);
-    slot_free(p, l);
-    p->n_active--;
-    p->active[l->active_index] = p->active[p->n_active];
-    ((struct live *)p->active[l->active_index]->replay)->active_index = l->active_index;
+    flight_leave(&p->flight, l);
     rc = record_end(p, l, status, reason);
     live_put(&p->pool, l);
     return rc;
@@ -100,71 +84,60 @@ static const char *refusal(struct loop *p, const struct request *r)
     return p->kv.ops->refuse(&p->kv, r, (uint32_t)len - 1);
 }
 
-static int make_active(struct loop *p, struct live *l)
+/* The next row of the trace as a request; NULL: out of memory. */
+static struct live *meet(struct loop *p)
 {
-    if (p->n_active == p->cap_active) {
-        uint32_t cap = p->cap_active ? p->cap_active * 2 : 256;
-        struct request **active = realloc(p->active, cap * sizeof *active);
+    const struct trace_req *in = &p->c->trace->req[p->next];
+    struct live *l = live_get(&p->pool, p->computes, p->c->log >= LOG_GAPS && p->c->recorder, in->n_out);
 
-        if (!active)
-            return err_set(p->e, EXIT_RUN_FAILED, "out of memory for %u requests in flight", cap);
-        p->active = active;
-        p->cap_active = cap;
-    }
-    l->active_index = p->n_active;
-    p->active[p->n_active++] = &l->r;
+    if (!l)
+        return NULL;
+    l->in = in;
+    l->fresh = true;
+    l->r.more = in->more;
+    l->r.id = p->next;
+    l->r.n_prompt = in->n_prompt;
+    l->r.max_new = max_u32(p->c->max_new, in->n_out);
+    l->r.oracle_n_out = p->sched.ops->oracle ? in->n_out : p->poison;
+    l->r.priority = in->more ? in->more->priority : 0;
+    l->r.tenant = flight_tenant(&p->flight, in->more ? in->more->tenant : NULL);
+    l->arrive_ns = l->r.arrive_ns = arrival(p, p->next);
+    l->injected_ns = p->now_ns;
+    return l;
+}
+
+static int let_in(struct loop *p, struct live *l)
+{
+    if (flight_add(&p->flight, l, p->e))
+        return -1;
     p->sched.ops->arrive(&p->sched, &l->r);
     return 0;
 }
 
-/* Tenants are numbered as they appear; requests without one are tenant 0 of their own. */
-static uint32_t tenant_of(struct loop *p, const struct trace_req *in)
+static int turn_away(struct loop *p, struct live *l, const char *why)
 {
-    const char *name = in->more && in->more->tenant ? in->more->tenant : "";
-
-    for (uint32_t i = 0; i < p->n_tenant; i++)
-        if (!strcmp(p->tenant[i], name))
-            return i;
-    if (p->n_tenant == MAX_TENANT)
-        return MAX_TENANT - 1;
-    p->tenant[p->n_tenant] = name;
-    return p->n_tenant++;
+    p->res->n_rejected++;
+    if (record_end(p, l, "rejected", why))
+        return -1;
+    live_put(&p->pool, l);
+    return 0;
 }
 
 static int inject(struct loop *p)
 {
     for (; p->next < p->c->trace->n && arrival(p, p->next) <= p->now_ns; p->next++) {
-        const struct trace_req *in = &p->c->trace->req[p->next];
-        struct live *l = live_get(&p->pool, p->computes, p->c->log >= LOG_GAPS && p->c->recorder,
-                                  in->n_out);
+        struct live *l = meet(p);
         const char *why;
 
         if (!l)
             return err_set(p->e, EXIT_RUN_FAILED, "out of memory for request %u", p->next);
-        l->in = in;
-        l->fresh = true;
-        l->r.more = in->more;
-        l->r.id = p->next;
-        l->r.n_prompt = in->n_prompt;
-        l->r.max_new = p->c->max_new ? p->c->max_new : in->n_out;
-        if (l->r.max_new < in->n_out)
-            l->r.max_new = in->n_out;
-        l->r.oracle_n_out = p->sched.ops->oracle ? in->n_out : p->poison;
-        l->r.priority = in->more ? in->more->priority : 0;
-        l->r.tenant = tenant_of(p, in);
-        l->arrive_ns = l->r.arrive_ns = arrival(p, p->next);
-        l->injected_ns = p->now_ns;
         if (p->was_idle && p->now_ns - l->arrive_ns > p->res->late_max_ns)
             p->res->late_max_ns = p->now_ns - l->arrive_ns;
+        if (l->arrive_ns > p->res->window_end_ns)
+            p->res->window_end_ns = l->arrive_ns;      /* it counts, also when it never finishes */
         why = refusal(p, &l->r);
-        if (why) {
-            p->res->n_rejected++;
-            if (record_end(p, l, "rejected", why))
-                return -1;
-            live_put(&p->pool, l);
-        } else if (make_active(p, l)) {
+        if (why ? turn_away(p, l, why) : let_in(p, l))
             return -1;
-        }
     }
     p->was_idle = false;
     return 0;
@@ -179,21 +152,8 @@ static void on_preempt(void *self, struct request *r)
     struct live *l = r->replay;
 
     live_preempted(l, p->now_ns);
-    slot_free(p, l);
-    l->slot = NO_SLOT;
+    flight_unseat(&p->flight, l);
     p->res->preemptions++;
-}
-
-static uint32_t slot_take(struct loop *p)
-{
-    for (uint32_t w = 0; w <= p->sched.max_seq / 64; w++)
-        if (~p->slot_used[w]) {
-            uint32_t bit = (uint32_t)__builtin_ctzll(~p->slot_used[w]);
-
-            p->slot_used[w] |= UINT64_C(1) << bit;
-            return w * 64 + bit;
-        }
-    return NO_SLOT;
 }
 
 static int note_planned(struct loop *p)
@@ -206,7 +166,7 @@ static int note_planned(struct loop *p)
                            p->sched.ops->name, l->r.id);
         l->stamp = p->res->steps + 1;
         if (l->slot == NO_SLOT)
-            l->slot = slot_take(p);
+            flight_seat(&p->flight, l);
         live_planned(l, p->now_ns);
     }
     return 0;
@@ -229,7 +189,7 @@ static int wait_for_work(struct loop *p)
 {
     uint64_t until = p->next < p->c->trace->n ? arrival(p, p->next) : NEVER, from = p->now_ns;
 
-    if (p->n_active && p->plan.wake_ns > p->now_ns && p->plan.wake_ns < until)
+    if (p->flight.n && p->plan.wake_ns > p->now_ns && p->plan.wake_ns < until)
         until = p->plan.wake_ns;
     if (until == NEVER)
         return err_set(p->e, EXIT_RUN_FAILED, "scheduler %s is stuck: %u requests wait, none is "
@@ -255,8 +215,7 @@ static int hand_out(struct loop *p, struct live *l, uint32_t token)
     if (l->r.n_out < l->in->n_out)
         return 0;
     p->res->n_finished++;
-    if (p->now_ns > p->res->last_finish_ns)
-        p->res->last_finish_ns = p->now_ns;
+    p->res->window_end_ns = p->now_ns;
     return leave(p, l, "finished", "length");
 }
 
@@ -297,6 +256,17 @@ static const uint32_t *out_of(const struct request *r)
     return ((const struct live *)r->replay)->out;
 }
 
+static int log_step(struct loop *p, struct step_row *row, uint64_t from, uint64_t launched)
+{
+    row->step_index = (int64_t)p->res->steps;
+    row->start_ns = (int64_t)from;
+    row->host_ns = (int64_t)(launched - from);
+    row->end_ns = (int64_t)p->now_ns;
+    row->device_ns = (int64_t)(p->dev->step_device_ns ? p->dev->step_device_ns : p->now_ns - launched);
+    row->pad_rows = p->dev->step_pad_rows;
+    return recorder_step(p->c->recorder, row, p->e);
+}
+
 static int run_step(struct loop *p, uint64_t from)
 {
     bool log = p->c->recorder && p->c->log >= LOG_STEP;
@@ -321,16 +291,8 @@ static int run_step(struct loop *p, uint64_t from)
     read_clock(p);
     p->res->host_ns += launched - from;
     p->res->device_ns += p->now_ns - launched;
-    if (log) {
-        row.step_index = (int64_t)p->res->steps;
-        row.start_ns = (int64_t)from;
-        row.host_ns = (int64_t)(launched - from);
-        row.end_ns = (int64_t)p->now_ns;
-        row.device_ns = (int64_t)(p->dev->step_device_ns ? p->dev->step_device_ns : p->now_ns - launched);
-        row.pad_rows = p->dev->step_pad_rows;
-        if (recorder_step(p->c->recorder, &row, p->e))
-            return -1;
-    }
+    if (log && log_step(p, &row, from, launched))
+        return -1;
     p->res->steps++;
     if (settle(p))
         return -1;
@@ -346,14 +308,14 @@ static int one_turn(struct loop *p, bool *over)
 
     if (inject(p))
         return -1;
-    *over = p->next == p->c->trace->n && !p->n_active;
+    *over = p->next == p->c->trace->n && !p->flight.n;
     if ((p->c->stop && *p->c->stop) || (p->c->max_ns && from > p->c->max_ns)) {
         p->res->was_stopped = !*over;
         *over = true;
     }
     if (*over)
         return 0;
-    if (!p->n_active)
+    if (!p->flight.n)
         return wait_for_work(p);
     if (make_plan(p))
         return -1;
@@ -363,17 +325,34 @@ static int one_turn(struct loop *p, bool *over)
         return mover_run(&p->mover, &p->kv, p->e) ? -1 : wait_for_work(p);
     if (run_step(p, from))
         return -1;
-    return p->check ? check_step(&p->checker, &p->sched, &p->kv, p->active, p->n_active,
+    return p->check ? check_step(&p->checker, &p->sched, &p->kv, p->flight.active, p->flight.n,
                                  p->res->tokens_in - p->res->recomputed_tokens, p->e) : 0;
+}
+
+/* Every request of the trace leaves a row, also one that a cut run never met. */
+static int record_unmet(struct loop *p)
+{
+    int rc = 0;
+
+    for (; !rc && p->c->recorder && p->c->log >= LOG_REQUEST && p->next < p->c->trace->n; p->next++) {
+        struct live *l = meet(p);
+
+        if (!l)
+            return err_set(p->e, EXIT_RUN_FAILED, "out of memory for request %u", p->next);
+        l->injected_ns = NEVER;
+        rc = live_record(l, p->c->trace, p->c->recorder, "censored", "yet to arrive when the run was cut", false, p->e);
+        live_put(&p->pool, l);
+    }
+    return rc;
 }
 
 static int censor(struct loop *p)
 {
-    p->res->n_censored = p->n_active + (p->c->trace->n - p->next);
-    for (uint32_t i = 0; i < p->n_active; i++)
-        if (record_end(p, p->active[i]->replay, "censored", "in flight when the run was cut"))
+    p->res->n_censored = p->flight.n + (p->c->trace->n - p->next);
+    for (uint32_t i = 0; i < p->flight.n; i++)
+        if (record_end(p, p->flight.active[i]->replay, "censored", "in flight when the run was cut"))
             return -1;
-    return 0;
+    return record_unmet(p);
 }
 
 /* Prompts as the trace says; what a request produced is its own. */
@@ -423,13 +402,12 @@ static int open_loop(struct loop *p)
     p->plan.loop = p;
     p->plan.slice = ARENA_NEW(&p->arena, struct slice, p->sched.max_seq);
     p->yield = ARENA_NEW(&p->arena, uint32_t, p->sched.max_seq);
-    p->slot_used = ARENA_NEW(&p->arena, uint64_t, p->sched.max_seq / 64 + 1);
-    if (!p->plan.slice || !p->yield || !p->slot_used ||
+    if (!p->plan.slice || !p->yield || !flight_open(&p->flight, p->sched.max_seq, &p->arena) ||
         (p->check && !checker_room(&p->checker, c->kv_slots, c->max_len, p->poison, &p->arena)))
         return err_set(p->e, EXIT_RUN_FAILED, "out of memory for plans of %u sequences",
                        p->sched.max_seq);
     p->res->kv_blocks_total = p->kv.ops->count(&p->kv).blocks_total;
-    p->res->first_arrival_ns = c->trace->n ? arrival(p, 0) : 0;
+    p->res->first_arrival_ns = p->res->window_end_ns = c->trace->n ? arrival(p, 0) : 0;
     return 0;
 }
 
@@ -439,7 +417,7 @@ static void close_loop(struct loop *p)
     kv_close(&p->kv);
     mover_close(&p->mover);
     live_pool_free(&p->pool);
-    free(p->active);
+    flight_close(&p->flight);
     arena_free(&p->arena);
 }
 
@@ -459,10 +437,10 @@ int replay_run(const struct replay_conf *c, struct replay_result *res, struct er
     res->end_ns = dev_now(p.dev);
     if (!rc)
         rc = censor(&p);
-    if (!rc && !p.n_active && (p.kv.ops->count(&p.kv).blocks_used || p.kv.holder))
+    if (!rc && !p.flight.n && (p.kv.ops->count(&p.kv).blocks_used || p.kv.holder))
         rc = err_set(e, EXIT_RUN_FAILED, "memory manager %s: %u blocks are still used after the last "
                      "request left", p.kv.ops->name, p.kv.ops->count(&p.kv).blocks_used);
-    if (!rc && !p.n_active && p.check)
+    if (!rc && !p.flight.n && p.check)
         rc = check_drained(&p.kv, &p.arena, e);
     close_loop(&p);
     return rc;

@@ -52,7 +52,7 @@ struct replay_result {
     uint64_t n_finished, n_rejected, n_failed, n_censored;     /* sum = requests of the trace */
     uint64_t steps, tokens_in, tokens_out, preemptions, recomputed_tokens;
     uint64_t start_ns, end_ns;                 /* of the device's clock */
-    uint64_t first_arrival_ns, last_finish_ns; /* since start: the window of throughput */
+    uint64_t first_arrival_ns, window_end_ns;  /* since start: the window of throughput: to the last finish or arrival */
     uint64_t idle_ns;                          /* nothing to do: gained, slept or simulated */
     uint64_t host_ns, device_ns;               /* sums over steps */
     uint64_t late_max_ns;                      /* worst lateness of an arrival that nobody held up */

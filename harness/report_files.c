@@ -62,7 +62,10 @@ static json_t *value(sqlite3_stmt *q, int i)
 
 static int add_capacity(json_t *all, struct selection *s, int64_t family, struct err *e)
 {
-    static const char *const key[] = { "label", "rate", "offered_rps", "attainment_pct", "goodput_rps", "fails_with" };
+    static const struct { const char *key; int column; } part[] = {
+        { "label", 6 }, { "rate", 1 }, { "offered_rps", 2 }, { "attainment_pct", 3 }, { "goodput_rps", 4 },
+        { "fails_with", 5 }, { "suspect", 7 }
+    };
     char sql[2400];
     sqlite3_stmt *q = db_prepare(s->db, s->path, capacity_sql(s, sql, sizeof sql), e);
 
@@ -72,10 +75,10 @@ static int add_capacity(json_t *all, struct selection *s, int64_t family, struct
     while (sqlite3_step(q) == SQLITE_ROW) {
         json_t *o = json_pack("{s:I, s:f}", "family", (json_int_t)family, "slo_share", s->slo_share);
 
-        for (int i = 0; i < 6; i++) {
-            json_t *v = value(q, i);
+        for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+            json_t *v = value(q, part[i].column);
 
-            json_object_set_new(o, key[i], v ? v : json_null());
+            json_object_set_new(o, part[i].key, v ? v : json_null());
         }
         json_array_append_new(all, o);
     }
@@ -141,11 +144,13 @@ int report_page(struct selection *s, const char *formats, const char *out, FILE 
     const struct figure_options o = {.formats = formats};
     struct figures *figures = calloc(1, sizeof *figures);
     char path[600];
+    bool moved;
     int bad;
 
     if (!figures)
         return err_set(e, EXIT_RUN_FAILED, "out of memory");
     bad = figures_folder(s, NULL, path, 500, e) || figures_of(s, &o, figures, e);
+    moved = !bad && strcmp(strrchr(path, '/') + 1, s->folder) != 0;
     strcat(path, "/report.html");
     if (!bad)
         bad = report_write(s, figures, out ? out : path, e);
@@ -153,7 +158,10 @@ int report_page(struct selection *s, const char *formats, const char *out, FILE 
         fprintf(say, "figures: %s\n", figures->figure[0].dir);
     if (!bad && say)
         fprintf(say, "report: %s\n", out ? out : path);
-    if (!bad && say && s->n_earlier && !out)
+    if (!bad && say && moved && !out)
+        fprintf(say, "(experiments/%s has the report of another database, or of one that was deleted: it stays)\n",
+                s->folder);
+    if (!bad && say && s->n_earlier && !moved && !out)
         fprintf(say, "(the name was used before: %d earlier report%s beside it stay%s)\n", s->n_earlier,
                 s->n_earlier == 1 ? "" : "s", s->n_earlier == 1 ? "s" : "");
     if (!bad && files) {

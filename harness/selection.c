@@ -28,17 +28,18 @@ static const char make_tables[] =
     " SELECT group_id, strategy_id, max(label) AS label, max(color_index) AS color_index, "
     "        min(run_id) AS first_run, count(*) AS runs, "
     "        coalesce(sum(is_counted), 0) AS counted, "
+    "        coalesce(sum(is_counted AND validity = 'suspect'), 0) AS suspect, "
     "        min(CASE WHEN is_counted THEN arrived END) AS arrived, "
     "        max(CASE WHEN is_counted THEN arrived - finished END) AS missed, "
     "        min(CASE WHEN is_counted THEN run_id END) AS run_id, "
     "        min(model_id) AS model_id, min(trace_id) AS trace_id, min(backend) AS backend, "
     "        min(device) AS device, min(clock) AS clock, min(rate_scale) AS rate_scale "
     " FROM x_runs GROUP BY group_id, strategy_id) "
-    "SELECT c.group_id, c.label, c.first_run, c.runs, c.counted, c.arrived, c.missed, c.run_id, "
+    "SELECT c.group_id, c.label, c.first_run, c.runs, c.counted, c.suspect, c.arrived, c.missed, c.run_id, "
     "       s.name AS strategy, s.strategy_id, s.scheduler, s.memory, s.weight_dtype, "
     "       c.color_index, v.repeats, v.tok_s, v.tok_s_min, v.tok_s_max, v.goodput_rps, "
-    "       v.attainment_pct, v.attainment_pct_min, v.attainment_pct_max, v.ttft_p50_ms, v.ttft_p90_ms, v.ttft_p95_ms, v.ttft_p99_ms, "
-    "       v.tpot_p50_ms, v.tpot_p90_ms, v.tpot_p95_ms, v.tpot_p99_ms, v.e2e_p50_ms, "
+    "       v.attainment_pct, v.attainment_pct_min, v.attainment_pct_max, v.ttft_p50_ms, v.ttft_p90_ms, v.ttft_p95_ms, "
+    "       v.ttft_p99_ms, v.tpot_p50_ms, v.tpot_p90_ms, v.tpot_p95_ms, v.tpot_p99_ms, v.e2e_p50_ms, "
     "       v.e2e_p90_ms, v.kv_peak_pct, v.kv_waste_pct, v.mean_batch, v.preemptions "
     "FROM c JOIN strategies s USING (strategy_id) "
     "LEFT JOIN v_cells v ON v.trace_id = c.trace_id AND v.model_id = c.model_id "
@@ -140,9 +141,9 @@ static void bytes_str(double bytes, char out[32])
 void kv_pool_str(struct selection *s, int64_t group, bool long_form, char *out, size_t size)
 {
     sqlite3_stmt *q = db_prepare(s->db, s->path,
-        "SELECT max(r.kv_slots_obtained * m.kv_bytes_per_token), max(coalesce(json_extract(x.spec_json, '$.kv'), '-')), "
-        "max(coalesce(json_extract(x.spec_json, '$.device_bytes'), 0)), max(r.kv_bytes_asked) FROM x_runs g JOIN runs r "
-        "USING (run_id) JOIN models m ON m.model_id = r.model_id JOIN experiments x ON x.experiment_id = "
+        "SELECT max(r.kv_slots_obtained * m.kv_bytes_per_token), max(coalesce(json_extract(x.spec_json, '$.kv'), "
+        "'-')), max(coalesce(json_extract(x.spec_json, '$.device_bytes'), 0)), max(r.kv_bytes_asked) FROM x_runs g "
+        "JOIN runs r USING (run_id) JOIN models m ON m.model_id = r.model_id JOIN experiments x ON x.experiment_id = "
         "r.experiment_id WHERE g.group_id = ?1", NULL);
     char has[32], share[60] = "";
     const char *kv;
@@ -299,7 +300,8 @@ static void safe_folder(const char *name, char out[65])
     size_t n = 0;
 
     for (const char *p = name; *p && n < 64; p++, n++)
-        out[n] = isalnum((unsigned char)*p) || *p == '-' || (*p == '.' && n && isalnum((unsigned char)p[-1])) ? *p : '_';
+        out[n] = isalnum((unsigned char)*p) || *p == '-' || (*p == '.' && n && isalnum((unsigned char)p[-1]))
+                 ? *p : '_';
     out[n] = '\0';
 }
 
@@ -307,7 +309,7 @@ static void safe_folder(const char *name, char out[65])
  * another experiment's. */
 static int name_it(struct selection *s, struct err *e)
 {
-    sqlite3_stmt *q = db_prepare(s->db, s->path, "SELECT experiment_id = ?1, name FROM experiments "
+    sqlite3_stmt *q = db_prepare(s->db, s->path, "SELECT experiment_id = ?1, name, experiment_uid FROM experiments "
                                  "WHERE experiment_id <= ?1 ORDER BY experiment_id DESC", e);
     char mine[65] = "", other[65];
 
@@ -319,6 +321,8 @@ static int name_it(struct selection *s, struct err *e)
         if (sqlite3_column_int(q, 0)) {
             snprintf(s->name, sizeof s->name, "%s", column_str(q, 1));
             memcpy(mine, other, sizeof mine);
+            safe_folder(column_str(q, 2), other);
+            snprintf(s->uid, sizeof s->uid, "%.31s", other);
         } else {
             s->n_earlier += !strcmp(mine, other);
         }

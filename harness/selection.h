@@ -25,6 +25,7 @@ struct selection {
     const char *path;              /* of the store; the caller's */
     int64_t experiment;
     char name[128];                /* of the experiment, as recorded (any bytes) */
+    char uid[32];                  /* of the experiment, safe for a file name */
     char folder[160];              /* name made safe for a file name; with the id when n_earlier */
     int n_earlier;                 /* experiments before it whose folder would have the same name */
     char shared[160];              /* what the labels leave out: "f16", or "" */

@@ -4,7 +4,7 @@
 #include "harness/moves.h"
 
 /* Tokens whose K and V are resident; slots that are held, empty, and will be used before their owner
- * ends. The rest of what is held is waste. */
+ * ends. The rest of what is held is never used. */
 static void kv_use(const struct kv *manager, const struct plan *p, uint64_t shared, int64_t *stored,
                    int64_t *future)
 {

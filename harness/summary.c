@@ -132,8 +132,7 @@ static int print_rows(FILE *out, struct selection *s, int64_t group, const struc
     sqlite3_stmt *q;
 
     snprintf(sql, sizeof sql,
-             "SELECT label || CASE WHEN EXISTS (SELECT 1 FROM x_runs u WHERE u.group_id = ?1 AND u.strategy_id = "
-             "x_rows.strategy_id AND u.is_counted AND u.validity = 'suspect') THEN ' ?' ELSE '' END, counted, "
+             "SELECT label || iif(suspect, ' ?', ''), counted, "
              "%s, %s, %s, %s, %s, %s, %s, counted = 0 AND EXISTS (SELECT 1 FROM x_runs u WHERE u.group_id = ?1 AND "
              "u.strategy_id = x_rows.strategy_id AND u.reasons LIKE 'does not fit%%') FROM x_rows WHERE group_id = ?1",
              l->col[0].sql, l->col[1].sql, l->col[2].sql, l->col[3].sql, l->col[4].sql,
@@ -162,8 +161,9 @@ static int print_rows(FILE *out, struct selection *s, int64_t group, const struc
 
 /* Each query gives one text per row: a line under the table. ?1 is the group. */
 static const char *const note_sql[] = {
-    "SELECT '! ' || label || ': ' || CASE WHEN status <> 'done' THEN 'run ' || status ELSE "
-    "'invalid' END || CASE WHEN count(*) > 1 THEN ' in ' || count(*) || ' runs' ELSE '' END || "
+    "SELECT '! ' || label || ': ' || CASE status WHEN 'done' THEN 'invalid' WHEN 'running' THEN "
+    "'begun and never ended (killed, or still going)' ELSE 'run ' || status END || "
+    "CASE WHEN count(*) > 1 THEN ' in ' || count(*) || ' runs' ELSE '' END || "
     "CASE WHEN coalesce(reasons, '') <> '' THEN ': ' || reasons ELSE '' END || ' (not counted)' "
     "FROM x_runs WHERE group_id = ?1 AND NOT coalesce(is_counted, 0) GROUP BY label, status, "
     "reasons ORDER BY min(run_id)",
@@ -178,10 +178,11 @@ static const char *const note_sql[] = {
     "the device: engines take what weights leave, 90 % of its memory in all: --kv ' || fill || 'GiB' FROM (SELECT "
     "max(r.kv_slots_obtained * m.kv_bytes_per_token) AS pool, max(m.weight_bytes) AS weights, "
     "max(json_extract(x.spec_json, '$.device_bytes')) AS device, CAST(min(0.9 * max(json_extract(x.spec_json, "
-    "'$.device_bytes')) - max(m.weight_bytes), 1073741824.0 * min(m.kv_bytes_per_token)) / 1073741824 AS INTEGER) AS fill FROM x_runs g JOIN runs r USING (run_id) "
-    "JOIN models m ON m.model_id = r.model_id JOIN experiments x ON x.experiment_id = r.experiment_id WHERE g.group_id "
-    "= ?1 AND json_extract(x.spec_json, '$.kv') = '' HAVING count(*)) WHERE pool + weights < 0.5 * device AND fill > 0 AND "
-    "(SELECT max(kv_peak_pct) FROM x_rows WHERE group_id = ?1) > 90",
+    "'$.device_bytes')) - max(m.weight_bytes), 1073741824.0 * min(m.kv_bytes_per_token)) / 1073741824 AS INTEGER) AS "
+    "fill FROM x_runs g JOIN runs r USING (run_id) JOIN models m ON m.model_id = r.model_id JOIN experiments x ON "
+    "x.experiment_id = r.experiment_id WHERE g.group_id = ?1 AND json_extract(x.spec_json, '$.kv') = '' HAVING "
+    "count(*)) WHERE pool + weights < 0.5 * device AND fill > 0 AND (SELECT max(kv_peak_pct) FROM x_rows WHERE "
+    "group_id = ?1) > 90",
     "SELECT '! ' || label || ': ' || missed || ' of ' || arrived || ' requests not finished (they "
     "count as missing the SLO)' FROM x_rows WHERE group_id = ?1 AND missed > 0",
     /* SQL keeps the groups of v_equality apart; a group here has one trace and device. */
@@ -191,6 +192,10 @@ static const char *const note_sql[] = {
     "v_equality v WHERE compared > 0 AND strategies > 1 AND EXISTS (SELECT 1 FROM x_runs x WHERE "
     "x.group_id = ?1 AND x.trace_id = v.trace_id AND x.device = v.device AND x.model_id = "
     "v.model_id)",
+    /* Once, below the last group. */
+    "SELECT 'answers differ between precisions too, not only speed: servelab quality' WHERE ?1 = "
+    "(SELECT max(rowid) FROM x_groups) AND (SELECT count(DISTINCT weight_dtype) FROM x_rows WHERE group_id = ?1 AND "
+    "counted > 0) > 1",
 };
 
 int summary_notes(struct selection *s, int64_t group, void (*each)(void *ctx, const char *line),
@@ -243,7 +248,7 @@ int summary_of(FILE *out, struct selection *s, bool color, struct err *e)
 {
     sqlite3_stmt *g = db_prepare(s->db, s->path,
                                  "SELECT g.trace, g.model, g.backend, g.device, g.clock, "
-                                 "t.request_count, g.rate_scale, g.slo_json, t.request_count * "
+                                 "t.request_count, g.rate_scale, g.slo_json, (t.request_count - 1) * "
                                  "1e9 / nullif(t.duration_ns, 0) * g.rate_scale, (SELECT "
                                  "max(model_is_synthetic) FROM x_runs x WHERE x.group_id = "
                                  "g.rowid), g.rowid FROM x_groups g JOIN traces t USING "

@@ -1,6 +1,6 @@
 /* sweep.c - see sweep.h. Order of runs: repeat, then rate, then strategy, so that repeats of one cell
  * stand far apart and drift of the machine hits all strategies alike. */
-#include "harness/sweep_rows.h"
+#include "harness/sweep_parts.h"
 
 #include <math.h>
 #include <signal.h>
@@ -14,8 +14,6 @@
 #include "harness/estimate.h"
 #include "harness/selection.h"
 
-enum { KV_DEFAULT_SEQS = 4 };          /* default pool: this many sequences of the maximum length */
-
 static volatile sig_atomic_t stop_asked;
 
 static void on_signal(int sig)
@@ -23,81 +21,6 @@ static void on_signal(int sig)
     (void)sig;
     if (stop_asked++)
         _Exit(EXIT_INTERRUPTED);                /* the second time: at once */
-}
-
-/* ---- sizes ---- */
-
-static uint32_t default_max_len(const struct sweep *s)
-{
-    uint32_t n = 256;
-
-    while (n < s->info.longest)
-        n *= 2;
-    return min_u32(n, s->shape.max_context);
-}
-
-/* "512MiB" or "8192tok" into tokens; `slots` holds the default. */
-static int size_in_tokens(struct sweep *s, const char *option, const char *t, enum fmt fmt, uint64_t *out)
-{
-    uint64_t per = model_kv_token_bytes(&s->shape, fmt), slots = *out;
-    size_t n = t ? strspn(t, "0123456789") : 0;
-    int64_t v;
-
-    if (t && n && !strcmp(t + n, "tok")) {
-        char digits[24];
-
-        snprintf(digits, sizeof digits, "%.*s", (int)n, t);
-        if (parse_int(digits, KV_TILE, 1 << 30, &v))
-            return err_set(s->e, EXIT_USAGE, "--%s %s: expected %d to %d tokens", option, t, KV_TILE,
-                           1 << 30);
-        slots = (uint64_t)v;
-    } else if (t) {
-        uint64_t bytes;
-
-        if (!t[n] || parse_bytes(t, &bytes))
-            return err_set(s->e, EXIT_USAGE, "--%s %s: expected bytes with a unit (512MiB) or tokens "
-                           "(8192tok)", option, t);
-        slots = bytes / per;
-    }
-    if (!t && slots < KV_TILE)
-        return err_set(s->e, EXIT_USAGE, "--max-len %u: the default KV pool of %d such sequences is %llu tokens, fewer than "
-                       "%d; give a longer --max-len, or the pool by --kv", s->max_len, KV_DEFAULT_SEQS,
-                       (unsigned long long)slots, KV_TILE);
-    if (slots < KV_TILE || slots > 1u << 30)
-        return err_set(s->e, EXIT_USAGE, "--%s %s: that is %llu tokens of %llu bytes each; expected "
-                       "%d to %d tokens", option, t ? t : "(default)", (unsigned long long)slots,
-                       (unsigned long long)per, KV_TILE, 1 << 30);
-    *out = slots;
-    return 0;
-}
-
-/* What --kv asks for in tokens of `fmt`. A size in bytes, and the default, hold more tokens of a smaller format:
- * strategies are compared at equal memory. */
-static int kv_size(struct sweep *s, enum fmt fmt)
-{
-    uint64_t slots = (uint64_t)s->max_len * KV_DEFAULT_SEQS, host = 0;
-
-    if (!s->c->kv_text)
-        slots = slots * model_kv_token_bytes(&s->shape, FMT_F16) / model_kv_token_bytes(&s->shape, fmt);
-    if (size_in_tokens(s, "kv", s->c->kv_text, fmt, &slots) ||
-        (s->c->host_kv_text && size_in_tokens(s, "host-kv", s->c->host_kv_text, fmt, &host)))
-        return -1;
-    s->kv_slots_asked = (uint32_t)slots;
-    s->kv_bytes_asked = slots * model_kv_token_bytes(&s->shape, fmt);
-    s->host_slots = (uint32_t)host / KV_TILE * KV_TILE;
-    return 0;
-}
-
-/* One pool at a time, of the format that the run asks for. */
-static int pool_for(struct sweep *s, enum fmt fmt)
-{
-    if (s->kv.n_slot && s->kv.fmt == fmt)
-        return 0;
-    dev_kv_close(&s->dev, &s->kv);
-    if (kv_size(s, fmt))
-        return -1;
-    return dev_kv_open(&s->dev, &s->kv, s->shape.n_layer, s->shape.n_kv_head, s->shape.head_dim, fmt,
-                       s->kv_slots_asked, s->e);
 }
 
 /* ---- one run ---- */
@@ -112,36 +35,6 @@ static uint32_t declared(const struct sweep *s)
     for (uint32_t i = 0; i < s->trace.n; i++)
         most = max_u32(most, s->trace.req[i].n_out);
     return max_u32(most, s->c->max_new);
-}
-
-/* Weights and pool against the device's own memory, before anything is loaded. 0: it fits, or the host will tell; 1: it
- * does not, and `would` and `v` say what would stand there; -1 with s->e. */
-static int too_big(struct sweep *s, const struct strategy *st, struct model *would, struct validity *v)
-{
-    const struct weight_source *source = loaded_source(&s->models, st, s->e);
-    struct wfmt *fmt = source ? choice_formats(st, s->shape.n_layer, s->e) : NULL;
-    double gib = 1 / 0x1p30, mem = (double)s->dev.mem_bytes, left;
-    char out[160], device[64];
-
-    if (!fmt)
-        return -1;
-    *would = (struct model){ .shape = s->shape, .is_synthetic = source->is_synthetic };
-    would->weight_bytes = model_weight_bytes(&s->shape, fmt, s->dev.ops->act_bytes);
-    memcpy(would->about, source->about, sizeof would->about);
-    free(fmt);
-    if (!s->dev.mem_bytes || would->weight_bytes + s->kv.bytes <= s->dev.mem_bytes)
-        return 0;
-    left = (mem - (double)would->weight_bytes) * 0.95 / 0x1p20;       /* steps need a little, too */
-    if (left >= 1)
-        snprintf(out, sizeof out, "give --kv %.0fMiB or less, weights in fewer bits, or a larger device", floor(left));
-    else
-        snprintf(out, sizeof out, "give weights in fewer bits, a smaller model or a larger device");
-    backend_str(s->dev.label, device, sizeof device);
-    v->word = "invalid";
-    snprintf(v->reasons, sizeof v->reasons, "does not fit: weights %.2f GiB + KV pool %.2f GiB = %.2f GiB, but %s has "
-             "%.2f GiB; %s", gib * (double)would->weight_bytes, gib * (double)s->kv.bytes,
-             gib * ((double)would->weight_bytes + (double)s->kv.bytes), device, gib * mem, out);
-    return 1;
 }
 
 /* A run that cannot begin stands in the store with its reason; the sweep goes on with the others. */
@@ -175,7 +68,7 @@ static int one_run(struct sweep *s, const struct strategy *st, double rate, uint
     struct err e = { 0 };
     int failed;
 
-    if (pool_for(s, choice_kv(st)) || (failed = too_big(s, st, &would, &v)) < 0)
+    if (sweep_pool(s, choice_kv(st)) || (failed = sweep_too_big(s, st, &would, &v)) < 0)
         return -1;
     if (failed)
         return not_run(s, st, &would, &v, rate, repeat, order);
@@ -252,8 +145,8 @@ static void print_header(struct sweep *s, double estimate_s)
             s->kv.n_slot < s->kv_slots_asked / KV_TILE * KV_TILE ? " (fewer than asked: memory)" : "",
             s->max_len, pace_name[s->dev.pace]);
     if (s->c->max_new && s->c->max_new < declared(s))
-        fprintf(stderr, "--max-new %u: clients declare %u, the trace's longest output; outputs are replayed as recorded, "
-                "not cut\n", s->c->max_new, declared(s));
+        fprintf(stderr, "--max-new %u: clients declare %u, the trace's longest output; outputs are replayed as "
+                "recorded, not cut\n", s->c->max_new, declared(s));
     if (estimate_s < 60)
         fprintf(stderr, "%zu run%s, about %.0f s\n", n, n == 1 ? "" : "s", ceil(estimate_s));
     else
@@ -292,23 +185,6 @@ static int device_can(struct sweep *s)
     return 0;
 }
 
-/* Scales are read where they are asked for, and asked for where they are given. */
-static int scales(struct sweep *s)
-{
-    bool wanted = false;
-
-    if (s->c->scales && loaded_scales(&s->models, s->c->scales, s->sha256, s->e))
-        return -1;
-    for (size_t i = 0; i < s->c->n_strategy; i++) {
-        wanted = wanted || loaded_wants_scales(&s->c->strategy[i]);
-        if (!loaded_source(&s->models, &s->c->strategy[i], s->e))
-            return -1;
-    }
-    return wanted || !s->c->scales ? 0
-         : err_set(s->e, EXIT_USAGE, "--scales %s: no strategy's precision has awq=on, such as int4:awq=on",
-                   s->c->scales);
-}
-
 static int prepare(struct sweep *s)
 {
     const struct sweep_conf *c = s->c;
@@ -325,13 +201,14 @@ static int prepare(struct sweep *s)
         trace_stat(&s->trace, &s->info, s->e))
         return -1;
     s->slo = c->has_slo ? c->slo : s->trace.slo;
-    s->max_len = c->max_len ? c->max_len : default_max_len(s);
+    s->max_len = c->max_len ? c->max_len : sweep_max_len(s);
     if (s->max_len > s->shape.max_context)
         return err_set(s->e, EXIT_USAGE, "--max-len %u: model %s ends at %u tokens", s->max_len,
                        s->shape.name, s->shape.max_context);
-    if (kv_size(s, FMT_F16) || dev_open(&s->dev, c->device, &c->device_conf, s->e) ||
-        device_can(s) || loaded_open_from(&s->models, &s->dev, &s->shape, &s->files.source) || scales(s) ||
-        pool_for(s, FMT_F16))
+    if (sweep_kv_size(s, FMT_F16) || dev_open(&s->dev, c->device, &c->device_conf, s->e) ||
+        device_can(s) || loaded_open_from(&s->models, &s->dev, &s->shape, &s->files.source) ||
+        loaded_scales_for(&s->models, c->strategy, c->n_strategy, c->scales, s->sha256, "strategy's precision", s->e) ||
+        sweep_pool(s, FMT_F16))
         return -1;
     return 0;
 }

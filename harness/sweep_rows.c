@@ -1,4 +1,4 @@
-#include "harness/sweep_rows.h"
+#include "harness/sweep_parts.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -114,7 +114,8 @@ int64_t sweep_begin_run(struct sweep *s, const struct model *m, const struct str
         .device = s->dev.ops->name, .clock = s->dev.is_virtual ? "virtual" : "monotonic",
         .pace = pace_name[s->dev.pace], .loop = "open", .rate_scale = rate,
         .seed = (int64_t)s->c->seed, .repeat_index = repeat, .order_index = order, .pair_key = pair,
-        .slo_json = slo, .params_json = params, .gaps_only = s->c->log < LOG_TOKEN, .kv_bytes_asked = (int64_t)s->kv_bytes_asked,
+        .slo_json = slo, .params_json = params, .gaps_only = s->c->log < LOG_TOKEN,
+        .kv_bytes_asked = (int64_t)s->kv_bytes_asked,
         .kv_slots_obtained = s->kv.n_slot, .max_len = s->max_len,
     };
 
@@ -138,7 +139,7 @@ int sweep_end_run(struct sweep *s, const struct replay_result *r, const struct v
 {
     struct run_end row = {
         .status = status, .validity = v->word, .reasons = v->reasons,
-        .window_start_ns = (int64_t)r->first_arrival_ns, .window_end_ns = (int64_t)r->last_finish_ns,
+        .window_start_ns = (int64_t)r->first_arrival_ns, .window_end_ns = (int64_t)r->window_end_ns,
         .duration_ns = (int64_t)(r->end_ns - r->start_ns), .peak_host_bytes = peak_host_bytes(),
         .peak_device_bytes = (int64_t)s->dev.peak_bytes, .steps = (int64_t)r->steps,
         .idle_ns = (int64_t)r->idle_ns,

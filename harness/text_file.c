@@ -44,3 +44,17 @@ int text_file_tokens(const char *path, struct tokenizer *t, struct token_ids *id
     free(text);
     return rc;
 }
+
+int text_model_find(struct model_files *f, const char *name, const char *verb, int64_t window, int64_t n,
+                    struct err *e)
+{
+    if (model_find(f, name, 1, e))
+        return -1;
+    if (f->kind == MODEL_SHAPE)
+        return err_set(e, EXIT_USAGE, "%s: %s is a shape with synthetic weights, whose text means nothing; 'make model "
+                       "MODEL=smollm2-135m' fetches a real model", verb, name);
+    if (n > (int64_t)f->shape.max_context)
+        return err_set(e, EXIT_USAGE, "--window %lld: the model's context ends at %u", (long long)window,
+                       f->shape.max_context);
+    return 0;
+}

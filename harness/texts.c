@@ -48,17 +48,17 @@ int texts_encode(struct texts *x, struct trace *t, uint32_t max_context, struct 
     for (uint32_t i = 0; i < t->n; i++)
         n += t->req[i].more && t->req[i].more->prompt && !t->req[i].more->prompt_ids;
     if (x->folder && n)
-        return err_set(e, EXIT_USAGE, "%.300s: no tokenizer.json in this folder, and %u prompts of %.100s are texts; put "
-                       "the model's there, or replay a trace of lengths", x->folder, n, t->name);
+        return err_set(e, EXIT_USAGE, "%.300s: no tokenizer.json in this folder, and %u prompts of %.100s are texts; "
+                       "put the model's there, or replay a trace of lengths", x->folder, n, t->name);
     if (x->folder)
-        snprintf(x->note, sizeof x->note, "the model's folder has no tokenizer.json: token ids are made up to the lengths "
-                 "of the trace");
+        snprintf(x->note, sizeof x->note, "the model's folder has no tokenizer.json: token ids are made up to the "
+                 "lengths of the trace");
     if (!n)
         return !x->chat ? 0 : err_set(e, EXIT_USAGE, "--chat: no request of %s has its prompt as a text; leave --chat "
                                       "out, or give a trace of texts ('servelab trace convert')", t->name);
     if (!x->t) {
-        snprintf(x->note, sizeof x->note, "the texts of %u prompts were not used, only their lengths: this model has no "
-                 "tokenizer", n);
+        snprintf(x->note, sizeof x->note, "the texts of %u prompts were not used, only their lengths: this model has "
+                 "no tokenizer", n);
         return 0;
     }
     if (prompts_encode(t, x->t, x->chat, max_context, &r, e))

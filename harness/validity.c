@@ -26,7 +26,7 @@ void validity_judge(struct validity *v, const struct replay_conf *c, const struc
                     bool is_virtual, enum pace pace, double others)
 {
     uint64_t all = c->trace->n, seen = r->n_finished + r->n_rejected + r->n_failed + r->n_censored;
-    double window = (double)(r->last_finish_ns - r->first_arrival_ns) * 1e-9;
+    double window = (double)(r->window_end_ns - r->first_arrival_ns) * 1e-9;
     double least = is_virtual ? 600 : 120;
     int level = 0;
 
@@ -38,7 +38,7 @@ void validity_judge(struct validity *v, const struct replay_conf *c, const struc
         reason(v, &level, INVALID, "%llu requests failed (more than 1 %%)",
                (unsigned long long)r->n_failed);
     if (r->n_censored)
-        reason(v, &level, INVALID, "%llu requests were still in flight at the cut",
+        reason(v, &level, INVALID, "%llu requests were in flight or yet to arrive at the cut",
                (unsigned long long)r->n_censored);
     if (r->n_rejected)
         reason(v, &level, r->n_rejected == all ? INVALID : SUSPECT, "%llu of %llu requests were "
@@ -67,7 +67,7 @@ void validity_modelled(struct validity *v, const struct charged *c)
     if (!*list)
         return;
     reason(v, &level, much ? SUSPECT : 0, "%.3g %% of the time is from the cost model, not from measured tables: the "
-           "profile has none for %s at these shapes (servelab profile --precision, --kv-format and --model measure them)",
-           100 * c->model_ns / c->ns, list);
+           "profile has none for %s at these shapes (servelab profile --precision, --kv-format and --model measure "
+           "them)", 100 * c->model_ns / c->ns, list);
     v->word = level == INVALID ? "invalid" : level == SUSPECT ? "suspect" : "valid";
 }

@@ -9,7 +9,8 @@ extern const struct verb verb_bench;
 
 static const char help[] =
     "usage: servelab bench [NAME] [options of that benchmark]\n\n"
-    "Without NAME: all of them, one after another. 'servelab bench NAME --help' explains one.\n"
+    "Without NAME: all of them, one after another. 'servelab bench NAME --help' explains one, and whether it\n"
+    "takes --json.\n"
     "Run them alone: two benchmarks at once spoil both. Figures are shares of a roof that is measured in\n"
     "the same run; absolute ones belong to this machine only.\n\n"
     "example: servelab bench kernels --quick\n\nbenchmarks:\n";
@@ -37,6 +38,9 @@ static int run(int argc, char **argv, struct err *e)
         if (argc > 1 && !strcmp(argv[1], names[n]))
             return bench_registry[n]->run(argc - 1, argv + 1, e);
     }
+    if (argc > 1 && argv[1][0] == '-')
+        return err_set(e, EXIT_USAGE, "bench: '%s' needs a benchmark before it, such as 'servelab bench kernels %s'; "
+                       "'servelab bench --help' shows all", argv[1], argv[1]);
     if (argc > 1) {
         const char *near = nearest_name(argv[1], names, n);
 

@@ -7,7 +7,6 @@
 #include "harness/calibrate.h"
 #include "harness/text_file.h"
 #include "harness/verb.h"
-#include "models/load.h"
 #include "models/tokenizer_gguf.h"
 
 extern const struct verb verb_calibrate;
@@ -90,20 +89,6 @@ static void progress(void *self, uint32_t done, uint32_t of)
         fputc('\n', stderr);
 }
 
-static int find_model(struct job *j)
-{
-    if (model_find(&j->files, j->model, 1, j->e))
-        return -1;
-    if (j->files.kind == MODEL_SHAPE)
-        return err_set(j->e, EXIT_USAGE,
-                       "calibrate: %s is a shape with synthetic weights, whose text means nothing; 'make "
-                       "model MODEL=smollm2-135m' fetches a real model", j->model);
-    if (j->window > (int64_t)j->files.shape.max_context)
-        return err_set(j->e, EXIT_USAGE, "--window %lld: the model's context ends at %u", (long long)j->window,
-                       j->files.shape.max_context);
-    return 0;
-}
-
 /* Names that the file carries. */
 static int sign(struct job *j, const char *text_sha)
 {
@@ -142,7 +127,9 @@ static int work(struct job *j)
     char name[300], sha[SHA256_HEX];
 
     snprintf(name, sizeof name, "continuous+paged+%.200s", j->precision);
-    if (!ops || strategy_parse(&j->st, name, j->e) || find_model(j) || tokenizer_open(&j->t, j->files.path, j->e) ||
+    if (!ops || strategy_parse(&j->st, name, j->e) ||
+        text_model_find(&j->files, j->model, "calibrate", j->window, j->window, j->e) ||
+        tokenizer_open(&j->t, j->files.path, j->e) ||
         text_file_tokens(j->text, j->t, &j->ids, sha, j->e) || dev_open(&j->dev, ops, &conf, j->e) ||
         loaded_open_from(&j->models, &j->dev, &j->files.shape, &j->files.source) ||
         calibrate(&j->models, &j->st, j->ids.id, j->ids.n, &c, &j->scales, &j->report, j->e) || sign(j, sha) ||

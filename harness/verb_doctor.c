@@ -44,7 +44,8 @@ static bool try_device(json_t *to, const struct device_ops *ops)
         snprintf(line, sizeof line, "%s", e.code ? e.text : probe);
         return say(to, false, ops->name, line);
     }
-    snprintf(line, sizeof line, "%s; %s", d.label, probe);
+    snprintf(line, sizeof line, "%s%s%s", d.label, strstr(d.label, probe) ? "" : "; ",
+             strstr(d.label, probe) ? "" : probe);
     dev_close(&d);
     return say(to, true, ops->name, line);
 }

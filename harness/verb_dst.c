@@ -12,13 +12,14 @@
 
 #include "base/num.h"
 #include "harness/dst.h"
+#include "harness/report.h"
 #include "harness/verb.h"
 
 extern const struct verb verb_dst;
 
 static const char help[] =
-    "usage: servelab dst [--seeds A:B] [--minutes M] [--jobs N] [--only NAME] [--all] [--json]\n"
-    "       servelab dst --seed N -v\n\n"
+    "usage: servelab dst [--seeds A:B] [--minutes M] [--jobs N] [--only NAME] [--all] [--quiet | --json]\n"
+    "       servelab dst --seed N [--json]\n\n"
     "Each seed draws a strategy with knobs, memory, limits, faults and a workload, and runs them "
     "on the\n"
     "shadow device, where a wrong KV block changes tokens. Checked at every step: conservation of "
@@ -34,7 +35,7 @@ static const char help[] =
     "  --only NAME    a scheduler or memory manager that must take part\n"
     "  --all          go on after a failure, and list all\n"
     "  -v, --verbose  print the case before it is run, and shrink it when it fails\n"
-    "  --json         one object on standard output\n\n"
+    "  --quiet        only failures                          --json  one object on standard output\n\n"
     "A failure prints the seed, the command that shows it again and the smallest workload found "
     "that still\n"
     "fails; exit status 1.\n\n"
@@ -43,7 +44,7 @@ static const char help[] =
 static const struct option options[] = {
     { "seeds", 1, NULL, 's' }, { "seed", 1, NULL, 'n' }, { "minutes", 1, NULL, 'm' },
     { "jobs", 1, NULL, 'j' }, { "only", 1, NULL, 'o' }, { "all", 0, NULL, 'a' },
-    { "verbose", 0, NULL, 'v' }, { "json", 0, NULL, 'J' }, { 0 },
+    { "verbose", 0, NULL, 'v' }, { "json", 0, NULL, 'J' }, { "quiet", 0, NULL, 'q' }, { 0 },
 };
 
 enum { JOBS_MAX = 64, FAILURES_MAX = 64, SEED_PATIENCE_S = 10 };
@@ -61,7 +62,7 @@ struct args {
     double minutes;
     long jobs;
     const char *only;
-    bool all, verbose, json, is_single;
+    bool all, verbose, json, quiet, is_single;
     double start_s;
     struct board *board;
 };
@@ -221,6 +222,26 @@ static void print_json(const struct args *a, uint64_t n, uint64_t refused, doubl
     json_decref(o);
 }
 
+/* One seed for machines: nothing is shrunk. */
+static int one_json(const struct args *a, struct err *e)
+{
+    struct dst_lab l;
+    struct dst_case c;
+    struct err why = { 0 };
+    int rc = dst_open(&l, e) || dst_draw(&c, a->from, a->only, e) ? -1 : 0;
+
+    if (rc)
+        return rc;
+    rc = dst_check_apart(&l, &c, &why);
+    rc = report_print(json_pack("{s:I, s:o, s:b, s:o}", "seed", (json_int_t)a->from, "strategy",
+                                report_text(c.strategy), "holds", !rc, "reason",
+                                report_text(rc ? why.text : "")), "dst", e)
+             ? -1 : rc ? EXIT_RUN_FAILED : 0;
+    dst_case_free(&c);
+    dst_close(&l);
+    return rc;
+}
+
 static const struct failure *first_failure(const struct args *a)
 {
     const struct failure *best = NULL;
@@ -263,6 +284,8 @@ static int report(struct args *a, struct err *e)
         for (uint32_t k = 0; k < a->board->job[i].n_failure; k++)
             printf("seed %llu: %s: %s\n", (unsigned long long)a->board->job[i].failure[k].seed,
                    a->board->job[i].failure[k].strategy, a->board->job[i].failure[k].text);
+    if (a->quiet && !first)
+        return 0;
     printf("%llu seeds from %llu in %.1f s (%.0f a minute): %llu failed, %llu with knobs that the "
            "strategy "
            "refuses\n",
@@ -324,6 +347,7 @@ static int parse(struct args *a, int argc, char **argv, bool *done, struct err *
         a->all |= opt == 'a';
         a->verbose |= opt == 'v';
         a->json |= opt == 'J';
+        a->quiet |= opt == 'q';
         if (opt == 'o')
             a->only = optarg;
         if (strchr("snmj", opt) && set_number(a, opt, e))
@@ -351,6 +375,8 @@ static int run(int argc, char **argv, struct err *e)
     if (dst_draw(&probe, a.from, a.only, e))
         return -1;
     dst_case_free(&probe);
+    if (a.is_single && a.json)
+        return one_json(&a, e);
     if (a.is_single) {
         a.verbose = true;
         rc = show(&a, a.from, e);

@@ -69,10 +69,11 @@ static int show_json(const struct experiment_result *r, struct err *e)
     for (int i = 0; i < r->n; i++) {
         const struct experiment_claim *c = &r->claim[i];
 
-        json_array_append_new(claims, json_pack("{s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:o}", "claim", report_text(c->claim),
-                                                "value", number(c->value, c->has_value), "low", number(c->low, true),
-                                                "high", number(c->high, true), "paper", report_text(c->paper), "holds",
-                                                (int)c->held, "outside_paper", (int)c->outside, "known", report_text(c->known)));
+        json_array_append_new(claims, json_pack("{s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:o}", "claim",
+                                                report_text(c->claim), "value", number(c->value, c->has_value), "low",
+                                                number(c->low, true), "high", number(c->high, true), "paper",
+                                                report_text(c->paper), "holds", (int)c->held, "outside_paper",
+                                                (int)c->outside, "known", report_text(c->known)));
     }
     return report_print(json_pack("{s:s, s:o, s:o, s:s, s:i, s:o}", "dir", r->dir, "simulated",
                                   report_text(r->how), "skipped", report_text(r->skipped),

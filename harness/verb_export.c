@@ -49,8 +49,9 @@ static void put_cell(FILE *out, const char *text)
 
 int export_csv(FILE *out, struct selection *s, struct err *e)
 {
-    sqlite3_stmt *q = db_prepare(s->db, s->path, "SELECT g.trace, g.model, g.backend, g.clock, g.rate_scale, g.slo_json, "
-                                 "x.* FROM x_rows x JOIN x_groups g ON g.rowid = x.group_id ORDER BY x.rowid", e);
+    sqlite3_stmt *q = db_prepare(s->db, s->path, "SELECT g.trace, g.model, g.backend, g.clock, g.rate_scale, "
+                                 "g.slo_json, x.* FROM x_rows x JOIN x_groups g ON g.rowid = x.group_id ORDER BY "
+                                 "x.rowid", e);
     int rc = SQLITE_DONE, n = q ? sqlite3_column_count(q) : 0;
 
     for (int i = 0; i < n; i++) {
@@ -106,7 +107,8 @@ static int run(int argc, char **argv, struct err *e)
     while (optind + 1 == argc && k < 3 && strcmp(argv[optind], formats[k].name))
         k++;
     if (optind + 1 != argc || k == 3)
-        return err_set(e, EXIT_USAGE, "export: expected one of csv, prometheus, otlp; 'servelab export --help' explains");
+        return err_set(e, EXIT_USAGE, "export: expected one of csv, prometheus, otlp; 'servelab export --help' "
+                       "explains");
     if (selection_open(&s, db, which, e))
         return -1;
     bad = write_out(path, k, &s, e);
@@ -115,6 +117,6 @@ static int run(int argc, char **argv, struct err *e)
 }
 
 const struct verb verb_export = {
-    .name = "export", .about = "an experiment as CSV, Prometheus metrics or OpenTelemetry spans", .help = help, .rank = 4,
-    .run = run,
+    .name = "export", .about = "an experiment as CSV, Prometheus metrics or OpenTelemetry spans", .help = help,
+    .rank = 4, .run = run,
 };

@@ -14,6 +14,7 @@
 #include "harness/loaded.h"
 #include "harness/measure.h"
 #include "harness/replay.h"
+#include "harness/report.h"
 #include "harness/roof.h"
 #include "harness/verb.h"
 #include "kernels/sim/profile.h"
@@ -32,21 +33,23 @@ static const char help[] =
     "  --kv-format LIST    of cached K and V: f16,int8,fp8 (default f16)\n"
     "  --max-tokens N      most rows of a step (default 512)\n"
     "  --max-kv N          most cached tokens of a step (default 16384)\n"
-    "  --quick             few points, few rounds: to see that it works, not for figures\n\n"
+    "  --threads N         of the cpu device (default: all)\n"
+    "  --quick             few points, few rounds: to see that it works, not for figures\n"
+    "  --quiet             only errors              --json   one object on stdout: the file, what is in it\n\n"
     "example: servelab profile --device cpu --precision f16,int4 --out my-laptop.json\n";
 
-enum { O_OUT = 1, O_NAME, O_DEVICE, O_MODEL, O_PREC, O_KV, O_TOK, O_MAXKV, O_QUICK, O_THREADS };
+enum { O_OUT = 1, O_NAME, O_DEVICE, O_MODEL, O_PREC, O_KV, O_TOK, O_MAXKV, O_QUICK, O_THREADS, O_QUIET, O_JSON };
 static const struct option options[] = {
     { "out", 1, NULL, O_OUT }, { "name", 1, NULL, O_NAME }, { "device", 1, NULL, O_DEVICE },
     { "model", 1, NULL, O_MODEL }, { "precision", 1, NULL, O_PREC }, { "kv-format", 1, NULL, O_KV },
     { "max-tokens", 1, NULL, O_TOK }, { "max-kv", 1, NULL, O_MAXKV }, { "quick", 0, NULL, O_QUICK },
-    { "threads", 1, NULL, O_THREADS }, { 0 }
+    { "threads", 1, NULL, O_THREADS }, { "quiet", 0, NULL, O_QUIET }, { "json", 0, NULL, O_JSON }, { 0 }
 };
 
 struct args {
     const char *out, *name, *device, *model, *prec, *kv;
     int64_t max_tok, max_kv, threads;
-    bool quick;
+    bool quick, quiet, json;
 };
 struct job {
     struct args a;
@@ -197,7 +200,8 @@ static int each(struct job *j, const char *list, int (*one)(struct job *, const 
     if (snprintf(copy, sizeof copy, "%s", list) >= (int)sizeof copy)
         return err_set(j->e, EXIT_USAGE, "profile: a list that long: '%.40s...'", list);
     for (char *p = strtok_r(copy, ",", &save); p; p = strtok_r(NULL, ",", &save)) {
-        fprintf(stderr, "profile: %s ...\n", p);
+        if (!j->a.quiet)
+            fprintf(stderr, "profile: %s ...\n", p);
         if (one(j, p))
             return -1;
     }
@@ -296,7 +300,11 @@ static int write_profile(struct job *j)
         json_object_set_new(o, "graph_launch_ns", json_real(1));       /* the gap is in the tables */
     rc = o ? dump(j, o) : err_set(j->e, EXIT_RUN_FAILED, "out of memory");
     json_decref(o);
-    if (!rc)
+    if (!rc && j->a.json)
+        return report_print(json_pack("{s:s, s:o, s:o, s:I, s:i}", "profile", j->a.out, "name", report_text(name),
+                                      "about", report_text(about), "tables",
+                                      (json_int_t)json_array_size(j->ops), "points", (int)j->n_done), "--out", j->e);
+    if (!rc && !j->a.quiet)
         printf("%s: %zu tables, %u points; try: servelab run --trace chat.json --device sim --profile %s\n", j->a.out,
                json_array_size(j->ops), j->n_done, j->a.out);
     return rc;
@@ -333,6 +341,8 @@ static int read_args(struct args *a, int argc, char **argv, bool *done, struct e
         case O_PREC: a->prec = optarg; break;
         case O_KV: a->kv = optarg; break;
         case O_QUICK: a->quick = true; break;
+        case O_QUIET: a->quiet = true; break;
+        case O_JSON: a->json = true; break;
         case O_TOK:
             if (parse_int(optarg, 16, 65536, &a->max_tok))
                 return err_set(e, EXIT_USAGE, "--max-tokens %s: expected 16 to 65536", optarg);

@@ -33,21 +33,22 @@ static const char help[] =
     "  --quiet             no progress\n\n"
     "example: servelab quality --model smollm2-135m --precision f16,int8,int4,f16:kv=int8 --text book.txt\n";
 
-enum { O_TEXT = 1, O_MODEL, O_PREC, O_SCALES, O_DEVICE, O_WINDOW, O_STRIDE, O_WINDOWS, O_SKIP, O_ANSWERS, O_NEW, O_DB, O_NAME, O_JSON,
-       O_QUIET };
+enum { O_TEXT = 1, O_MODEL, O_PREC, O_SCALES, O_DEVICE, O_WINDOW, O_STRIDE, O_WINDOWS, O_SKIP, O_ANSWERS, O_NEW, O_DB,
+       O_NAME, O_JSON, O_QUIET };
 static const struct option options[] = {
     { "text", 1, NULL, O_TEXT }, { "model", 1, NULL, O_MODEL }, { "precision", 1, NULL, O_PREC },
-    { "scales", 1, NULL, O_SCALES }, { "device", 1, NULL, O_DEVICE }, { "window", 1, NULL, O_WINDOW }, { "stride", 1, NULL, O_STRIDE },
-    { "windows", 1, NULL, O_WINDOWS }, { "skip", 1, NULL, O_SKIP }, { "answers", 1, NULL, O_ANSWERS },
-    { "new", 1, NULL, O_NEW }, { "db", 1, NULL, O_DB }, { "name", 1, NULL, O_NAME }, { "json", 0, NULL, O_JSON },
-    { "quiet", 0, NULL, O_QUIET }, { 0 }
+    { "scales", 1, NULL, O_SCALES }, { "device", 1, NULL, O_DEVICE }, { "window", 1, NULL, O_WINDOW },
+    { "stride", 1, NULL, O_STRIDE }, { "windows", 1, NULL, O_WINDOWS }, { "skip", 1, NULL, O_SKIP },
+    { "answers", 1, NULL, O_ANSWERS }, { "new", 1, NULL, O_NEW }, { "db", 1, NULL, O_DB }, { "name", 1, NULL, O_NAME },
+    { "json", 0, NULL, O_JSON }, { "quiet", 0, NULL, O_QUIET }, { 0 }
 };
 
-/* What 'all' means: every weight format with F16 caches, with the head rounded as well and kept (as published precisions
- * do), every cache format with F16 weights, and both small. */
-static const char all[] = "f16,bf16,fp8,fp8:head=f16,int8,int8:head=f16,mixed,int4:group=32,int4,int4:group=128,int4:group=row,"
-                          "int4:zero=on,int4:group=32:zero=on,int4:head=f16,int4:head=int8,int4:group=32:zero=on:head=f16,"
-                          "int4:act=f32,f16:kv=int8,f16:kv=fp8,int4:kv=int8";
+/* What 'all' means: every weight format with F16 caches, with the head rounded as well and kept (as published
+ * precisions do), every cache format with F16 weights, and both small. */
+static const char all[] =
+    "f16,bf16,fp8,fp8:head=f16,int8,int8:head=f16,mixed,int4:group=32,int4,int4:group=128,int4:group=row,int4:zero=on,"
+    "int4:group=32:zero=on,int4:head=f16,int4:head=int8,int4:group=32:zero=on:head=f16,int4:act=f32,f16:kv=int8,"
+    "f16:kv=fp8,int4:kv=int8";
 /* and with --scales */
 static const char all_scaled[] = ",int8:awq=on:head=f16,int4:awq=on,int4:awq=on:head=f16,int4:awq=on:act=f32";
 
@@ -82,8 +83,8 @@ static int precisions(struct job *j)
     bool everything = !strcmp(j->precision, "all");
     char copy[1024], text[300], *save = NULL;
 
-    if (snprintf(copy, sizeof copy, "%s%s", everything ? all : j->precision, everything && j->scales ? all_scaled : "") >=
-        (int)sizeof copy)
+    if (snprintf(copy, sizeof copy, "%s%s", everything ? all : j->precision,
+                 everything && j->scales ? all_scaled : "") >= (int)sizeof copy)
         return err_set(j->e, EXIT_USAGE, "--precision: a list that long");
     for (char *p = strtok_r(copy, ",", &save); p; p = strtok_r(NULL, ",", &save)) {
         if (j->n == PRECISIONS_MAX)
@@ -93,22 +94,6 @@ static int precisions(struct job *j)
             return -1;
     }
     return j->n ? 0 : err_set(j->e, EXIT_USAGE, "--precision: expected names, such as f16,int4");
-}
-
-/* Scales are read where they are asked for, and asked for where they are given. */
-static int scales(struct job *j)
-{
-    bool wanted = false;
-
-    if (j->scales && loaded_scales(&j->models, j->scales, j->model_sha, j->e))
-        return -1;
-    for (uint32_t i = 0; i < j->n; i++) {
-        wanted = wanted || loaded_wants_scales(&j->st[i]);
-        if (!loaded_source(&j->models, &j->st[i], j->e))
-            return -1;
-    }
-    return wanted || !j->scales ? 0
-         : err_set(j->e, EXIT_USAGE, "--scales %s: no precision of the list has awq=on, such as int4:awq=on", j->scales);
 }
 
 static void progress(void *self, uint32_t done, uint32_t of)
@@ -165,21 +150,17 @@ static int work(struct job *j, const char *command)
     struct quality_conf c = { .window = (uint32_t)j->window, .stride = (uint32_t)j->stride,
                               .n_window = (uint32_t)j->windows, .n_prompt = (uint32_t)j->answers, .prompt_len = 32,
                               .n_new = (uint32_t)j->n_new, .progress = progress, .self = j };
-    struct quality_report r = { .files = &j->files, .models = &j->models, .dev = &j->dev, .st = j->st, .q = j->q, .conf = &c,
-                                .text = j->text, .text_sha = j->text_sha, .model_sha = j->model_sha, .command = command,
-                                .db = j->db, .name = j->name, .json = j->json };
+    struct quality_report r = { .files = &j->files, .models = &j->models, .dev = &j->dev, .st = j->st, .q = j->q,
+                                .conf = &c, .text = j->text, .text_sha = j->text_sha, .model_sha = j->model_sha,
+                                .command = command, .db = j->db, .name = j->name, .json = j->json };
 
-    if (!ops || precisions(j) || model_find(&j->files, j->model, 1, j->e))
+    if (!ops || precisions(j) ||
+        text_model_find(&j->files, j->model, "quality", j->window, j->window + 1, j->e))
         return -1;
-    if (j->files.kind == MODEL_SHAPE)
-        return err_set(j->e, EXIT_USAGE, "quality: %s is a shape with synthetic weights, whose text means nothing; 'make "
-                       "model MODEL=smollm2-135m' fetches a real model", j->model);
-    if (j->window + 1 > (int64_t)j->files.shape.max_context)
-        return err_set(j->e, EXIT_USAGE, "--window %lld: the model's context ends at %u", (long long)j->window,
-                       j->files.shape.max_context);
     if (model_files_sha256(&j->files, j->model_sha, j->e) || tokenizer_open(&j->t, j->files.path, j->e) || tokens(j) ||
         dev_open(&j->dev, ops, &conf, j->e) ||
-        loaded_open_from(&j->models, &j->dev, &j->files.shape, &j->files.source) || scales(j) ||
+        loaded_open_from(&j->models, &j->dev, &j->files.shape, &j->files.source) ||
+        loaded_scales_for(&j->models, j->st, j->n, j->scales, j->model_sha, "precision of the list", j->e) ||
         quality_measure(&j->models, j->st, j->n, j->ids.id + j->skip, j->ids.n - (size_t)j->skip, &c, j->q, j->e))
         return -1;
     r.n = j->n;
@@ -197,7 +178,8 @@ static int run(int argc, char **argv, struct err *e)
 
     if (!j)
         return err_set(e, EXIT_RUN_FAILED, "out of memory");
-    j->model = "smollm2-135m", j->precision = "all", j->device = "cpu", j->db = "results/servelab.db", j->name = "quality";
+    j->model = "smollm2-135m", j->precision = "all", j->device = "cpu", j->db = "results/servelab.db",
+    j->name = "quality";
     j->window = 512, j->stride = 256, j->windows = 32, j->answers = 16, j->n_new = 64;
     j->e = e;
     for (int i = 0; i < argc && at < sizeof command - 1; i++)

@@ -57,20 +57,20 @@ static const char help[] =
     "         --slo ttft:200,tpot:50                     (who bears how much)\n";
 
 enum {
-    O_TRACE = 1, O_STRATEGY, O_DEVICE, O_PROFILE, O_MODEL, O_SCALES, O_CHAT, O_SHOW, O_RATE, O_REPEATS, O_SEED, O_LIMIT, O_KV,
-    O_MAX_LEN, O_OVERLONG, O_SORT, O_SLO, O_SLO_SHARE, O_PACE, O_MAX_DURATION, O_THREADS, O_ISA, O_LOG, O_NAME,
-    O_NOTE, O_DB, O_HOST_KV, O_MAX_NEW, O_NO_FIGURES, O_DRY_RUN, O_PROGRESS, O_QUIET, O_COLOR, O_JSON
+    O_TRACE = 1, O_STRATEGY, O_DEVICE, O_PROFILE, O_MODEL, O_SCALES, O_CHAT, O_SHOW, O_RATE, O_REPEATS, O_SEED,
+    O_LIMIT, O_KV, O_MAX_LEN, O_OVERLONG, O_SORT, O_SLO, O_SLO_SHARE, O_PACE, O_MAX_DURATION, O_THREADS, O_ISA, O_LOG,
+    O_NAME, O_NOTE, O_DB, O_HOST_KV, O_MAX_NEW, O_NO_FIGURES, O_DRY_RUN, O_PROGRESS, O_QUIET, O_COLOR, O_JSON
 };
 static const struct option options[] = {
     { "trace", 1, NULL, O_TRACE }, { "strategy", 1, NULL, O_STRATEGY },
     { "device", 1, NULL, O_DEVICE }, { "profile", 1, NULL, O_PROFILE },
     { "model", 1, NULL, O_MODEL }, { "scales", 1, NULL, O_SCALES },
-    { "chat", 0, NULL, O_CHAT }, { "show-text", 0, NULL, O_SHOW }, { "rate", 1, NULL, O_RATE }, { "repeats", 1, NULL, O_REPEATS },
-    { "seed", 1, NULL, O_SEED }, { "limit", 1, NULL, O_LIMIT }, { "kv", 1, NULL, O_KV },
-    { "host-kv", 1, NULL, O_HOST_KV }, { "max-new", 1, NULL, O_MAX_NEW },
+    { "chat", 0, NULL, O_CHAT }, { "show-text", 0, NULL, O_SHOW }, { "rate", 1, NULL, O_RATE },
+    { "repeats", 1, NULL, O_REPEATS }, { "seed", 1, NULL, O_SEED }, { "limit", 1, NULL, O_LIMIT },
+    { "kv", 1, NULL, O_KV }, { "host-kv", 1, NULL, O_HOST_KV }, { "max-new", 1, NULL, O_MAX_NEW },
     { "max-len", 1, NULL, O_MAX_LEN }, { "overlong", 1, NULL, O_OVERLONG },
-    { "sort", 0, NULL, O_SORT }, { "slo", 1, NULL, O_SLO }, { "slo-share", 1, NULL, O_SLO_SHARE }, { "pace", 1, NULL, O_PACE },
-    { "max-duration", 1, NULL, O_MAX_DURATION }, { "threads", 1, NULL, O_THREADS },
+    { "sort", 0, NULL, O_SORT }, { "slo", 1, NULL, O_SLO }, { "slo-share", 1, NULL, O_SLO_SHARE },
+    { "pace", 1, NULL, O_PACE }, { "max-duration", 1, NULL, O_MAX_DURATION }, { "threads", 1, NULL, O_THREADS },
     { "isa", 1, NULL, O_ISA }, { "log", 1, NULL, O_LOG }, { "name", 1, NULL, O_NAME },
     { "note", 1, NULL, O_NOTE }, { "db", 1, NULL, O_DB }, { "no-figures", 0, NULL, O_NO_FIGURES },
     { "dry-run", 0, NULL, O_DRY_RUN }, { "progress", 1, NULL, O_PROGRESS },
@@ -211,7 +211,7 @@ static int take(struct args *a, int opt, struct err *e)
     case O_PACE: rc = word("pace", optarg, paces, &w, e); c->device_conf.pace = (enum pace)w; break;
     case O_MAX_DURATION:
         if (parse_real(optarg, 1e-3, 1e9, &c->max_duration_s))
-            rc = err_set(e, EXIT_USAGE, "--max-duration %s: expected seconds", optarg);
+            rc = err_set(e, EXIT_USAGE, "--max-duration %s: expected seconds, such as 90 or 0.5", optarg);
         break;
     case O_THREADS:
         rc = whole("threads", optarg, 1, 1024, &v, e);
@@ -277,8 +277,8 @@ static int complete(struct args *a, char *trace_path, size_t n, struct err *e)
     if (trace_find(a->trace, trace_path, n, e))
         return -1;
     if (!c->device->computes && c->repeats > 1) {
-        fprintf(stderr, "servelab: device %s has a virtual clock and repeats itself exactly: instead of --repeats %u each "
-                "cell is run once\n", c->device->name, c->repeats);
+        fprintf(stderr, "servelab: device %s has a virtual clock and repeats itself exactly: instead of --repeats %u "
+                "each cell is run once\n", c->device->name, c->repeats);
         c->repeats = 1;
     }
     c->trace_path = trace_path;

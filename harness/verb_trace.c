@@ -108,8 +108,8 @@ static int take_columns(struct args *a, struct err *e)
         while (k < 4 && strcmp(pair, keys[k]))
             k++;
         if (k == 4 || !value || !*value)
-            return err_set(e, EXIT_USAGE, "trace: --column %.60s: expected arrived=NAME,input=NAME,output=NAME and, for "
-                           "bare numbers, unit=s, ms, us or ns", pair);
+            return err_set(e, EXIT_USAGE, "trace: --column %.60s: expected arrived=NAME,input=NAME,output=NAME and, "
+                           "for bare numbers, unit=s, ms, us or ns", pair);
         if (k < CSV_COLUMNS) {
             o->column[k] = value;
             continue;
@@ -122,8 +122,8 @@ static int take_columns(struct args *a, struct err *e)
     }
     for (int k = 0; k < CSV_COLUMNS; k++)
         if (!o->column[k])
-            return err_set(e, EXIT_USAGE, "trace: --column: %s= is missing; expected arrived=NAME,input=NAME,output=NAME",
-                           keys[k]);
+            return err_set(e, EXIT_USAGE, "trace: --column: %s= is missing; expected "
+                           "arrived=NAME,input=NAME,output=NAME", keys[k]);
     return 0;
 }
 
@@ -229,8 +229,8 @@ static int write_out(const struct trace *t, const char *path, const struct args 
                        "with gzip",
                        path);
     if (!ends_with(path, ".json") && !ends_with(path, ".jsonl") && strncmp(path, "/dev/", 5))
-        return err_set(e, EXIT_USAGE, "trace: %.300s: expected a name that ends in .json or .jsonl, which says the form",
-                       path);
+        return err_set(e, EXIT_USAGE, "trace: %.300s: expected a name that ends in .json or .jsonl, which says the "
+                       "form", path);
     if (trace_write(t, path, ends_with(path, ".jsonl"), e))
         return -1;
     if (!a->quiet)

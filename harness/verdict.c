@@ -121,8 +121,8 @@ static void pair_slo(sqlite3_stmt *q, int n, char *out, size_t size)
     if (n == 1)
         snprintf(out, size, "; %.3g %% against %.3g %% of the requests within the SLO", v[0], v[2]);
     else
-        snprintf(out, size, "; %.3g to %.3g %% against %.3g to %.3g %% of the requests within the SLO", v[0], v[1], v[2],
-                 v[3]);
+        snprintf(out, size, "; %.3g to %.3g %% against %.3g to %.3g %% of the requests within the SLO", v[0], v[1],
+                 v[2], v[3]);
 }
 
 /* Pairs that differ in one part only, with all knobs of the others and the launch equal: least and most of the
@@ -174,6 +174,16 @@ static int pairs(struct selection *s, int64_t group, const char *part, const cha
     return 0;
 }
 
+/* How often, in percent, the ranges of two times n runs of one kind do not overlap: 2 / (2n over n). */
+static double parts_by_chance(int n)
+{
+    double p = 200;
+
+    for (int k = 1; k <= n; k++)
+        p *= (double)k / (n + k);
+    return p;
+}
+
 /* What the sentences above are worth. */
 static int worth(struct selection *s, int64_t group, void (*each)(void *, const char *), void *ctx,
                  struct err *e)
@@ -186,13 +196,14 @@ static int worth(struct selection *s, int64_t group, void (*each)(void *, const 
                                  "x_rows r JOIN x_runs x USING (group_id) WHERE group_id = ?1 AND "
                                  "r.counted > 0",
                                  e);
-    char line[300];
+    char line[400];
 
     if (!q)
         return -1;
     sqlite3_bind_int64(q, 1, group);
     if (sqlite3_step(q) == SQLITE_ROW && sqlite3_column_int(q, 3) > 1) {
         int repeats = sqlite3_column_int(q, 1), n = sqlite3_column_int(q, 3);
+        double chance = parts_by_chance(repeats);
 
         if (strcmp(column_str(q, 0), "virtual") == 0)
             snprintf(line, sizeof line,
@@ -205,6 +216,9 @@ static int worth(struct selection *s, int64_t group, void (*each)(void *, const 
                      "Of %d pairs of strategies, %d have throughputs that overlap over "
                      "%d repeats: between those there is no clear difference.",
                      n * (n - 1) / 2, sqlite3_column_int(q, 2), repeats);
+        if (strcmp(column_str(q, 0), "virtual") != 0 && repeats > 1 && chance > 5)
+            snprintf(line + strlen(line), sizeof line - strlen(line), " Few repeats: the ranges of two equal strategies "
+                     "part by chance in %.0f %% of the cases; with --repeats 5 in %.1f %%.", chance, parts_by_chance(5));
         each(ctx, line);
     }
     sqlite3_finalize(q);

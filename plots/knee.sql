@@ -3,7 +3,7 @@
 -- rank: 6
 -- A whisker spans the repeats.
 SELECT row_number() OVER (ORDER BY color_index, strategy_id) AS series, label, color_index FROM
-  (SELECT strategy_id, max(label) AS label, max(color_index) AS color_index FROM x_rows
+  (SELECT strategy_id, max(label) || iif(max(suspect), ' ?', '') AS label, max(color_index) AS color_index FROM x_rows
    JOIN x_tails USING (group_id) WHERE family = :family AND counted > 0 GROUP BY strategy_id) ORDER BY 1;
 
 WITH s AS (SELECT row_number() OVER (ORDER BY color_index, strategy_id) AS series, strategy_id FROM

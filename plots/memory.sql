@@ -1,7 +1,7 @@
 -- title: Where the KV memory goes
 -- about: Share of the KV memory over time that holds keys and values, is reserved and will be used, is held and never used, or is free; two memory managers.
 -- rank: 3
-SELECT x.i AS series, r.label, r.color_index
+SELECT x.i AS series, r.label || iif(r.validity = 'suspect', ' ?', '') AS label, r.color_index
 FROM (SELECT 1 AS i, :c AS run_id UNION ALL SELECT 2, :d) x JOIN x_runs r USING (run_id) ORDER BY 1;
 
 -- Stacked from below: stored, + future, + never used (= held), in percent of all slots.

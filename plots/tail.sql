@@ -3,7 +3,7 @@
 -- rank: 5
 -- p: that percentile, in permille, by the floors of v_latency.
 -- Table 1 is the key: the strategies in the order of their colour. Others: one block per key entry.
-SELECT row_number() OVER (ORDER BY color_index, strategy_id) AS series, label, color_index
+SELECT row_number() OVER (ORDER BY color_index, strategy_id) AS series, label || iif(suspect, ' ?', '') AS label, color_index
 FROM x_rows WHERE group_id = :group AND counted > 0 ORDER BY 1;
 
 WITH r AS (SELECT row_number() OVER (ORDER BY color_index, strategy_id) AS series, run_id

@@ -3,7 +3,7 @@
 -- rank: 2
 -- e: from f to t is shown; p: where most requests run and wait in :b. Steps are put into 400 columns
 -- of time, each given by its two ends.
-SELECT x.i AS series, r.label, r.color_index
+SELECT x.i AS series, r.label || iif(r.validity = 'suspect', ' ?', '') AS label, r.color_index
 FROM (SELECT 1 AS i, :a AS run_id UNION ALL SELECT 2, :b) x JOIN x_runs r USING (run_id)
 WHERE EXISTS (SELECT 1 FROM steps WHERE run_id = :a) ORDER BY 1;
 

@@ -18,9 +18,11 @@ plot for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:(0):4:($1 - 0.36):(
      for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:4:($4 + $5):($1 - 0.36):($1 + 0.36) with boxxyerror fc rgb PREFILL notitle, \
      for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:($4 + $5):($4 + $5 + $6):($1 - 0.36):($1 + 0.36) with boxxyerror fc rgb DECODE notitle, \
      for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:($4 + $5 + $6):($4 + $5 + $6 + $7):($1 - 0.36):($1 + 0.36) with boxxyerror fc rgb LOST notitle, \
-     NaN with boxes fc rgb QUEUE title 'queue', NaN with boxes fc rgb PREFILL title 'prefill', \
-     NaN with boxes fc rgb DECODE title 'decode', NaN with boxes fc rgb LOST title 'preempted'
+     keyentry with boxes fc rgb QUEUE title 'queue', keyentry with boxes fc rgb PREFILL title 'prefill', \
+     keyentry with boxes fc rgb DECODE title 'decode', keyentry with boxes fc rgb LOST title 'preempted'
 eval(headoff)
+# without rows of steps nobody knows why requests waited
+if (ROWS1 > 0) {
 set lmargin at screen 0.66; set rmargin at screen 0.985
 set ytics ('' 1)
 set xlabel 'requests waiting while a step runs, mean, by reason'
@@ -31,8 +33,9 @@ plot for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:(0):8:($1 - 0.36):(
      for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:($8 + $9 + $10):($8 + $9 + $10 + $11):($1 - 0.36):($1 + 0.36) with boxxyerror fc rgb "#CC79A7" notitle, \
      for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:($8 + $9 + $10 + $11):($8 + $9 + $10 + $11 + $12):($1 - 0.36):($1 + 0.36) with boxxyerror fc rgb "#EDB08A" notitle, \
      for [i=FIRST1:FIRST1 + N1 - 1] DATA index i using (0):1:($8 + $9 + $10 + $11 + $12):($8 + $9 + $10 + $11 + $12 + $13):($1 - 0.36):($1 + 0.36) with boxxyerror fc rgb "#BBBBBB" notitle, \
-     NaN with boxes fc rgb "#D55E00" title 'memory', NaN with boxes fc rgb "#EDB08A" title 'behind it', \
-     NaN with boxes fc rgb "#E69F00" title 'token budget', NaN with boxes fc rgb "#56B4E9" title 'batch full', \
-     NaN with boxes fc rgb "#CC79A7" title 'batch closed', \
-     NaN with boxes fc rgb "#BBBBBB" title 'the running step'
+     keyentry with boxes fc rgb "#D55E00" title 'memory', keyentry with boxes fc rgb "#EDB08A" title 'behind it', \
+     keyentry with boxes fc rgb "#E69F00" title 'token budget', keyentry with boxes fc rgb "#56B4E9" title 'batch full', \
+     keyentry with boxes fc rgb "#CC79A7" title 'batch closed', \
+     keyentry with boxes fc rgb "#BBBBBB" title 'the running step'
+}
 unset multiplot

@@ -20,7 +20,7 @@ a AS (
            - sum(1.0 * waiting * (end_ns - start_ns)) / sum(end_ns - start_ns) AS running
   FROM steps s GROUP BY run_id)
 SELECT row_number() OVER (ORDER BY queue_ms + prefill_ms + decode_ms + preempted_ms DESC, color_index)
-         AS series, r.label, r.color_index, queue_ms, prefill_ms, decode_ms, preempted_ms,
+         AS series, r.label || iif(r.suspect, ' ?', '') AS label, r.color_index, queue_ms, prefill_ms, decode_ms, preempted_ms,
        no_kv, budget, seq_cap, closed, in_order, max(a.running, 0) AS running
 FROM x_rows r JOIN m USING (run_id) LEFT JOIN w USING (run_id) LEFT JOIN a USING (run_id)
 WHERE r.group_id = :group AND r.counted > 0 ORDER BY 1;

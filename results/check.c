@@ -22,8 +22,8 @@ static const struct law laws[] = {
      "main.requests q USING (run_id) GROUP BY r.run_id HAVING n <> due",
      "%lld request rows, %lld are due (one for each request of the trace that was logged)"},
     {"WITH r AS (SELECT run_id, " LOGGED " >= 3 AS logged, step_count FROM main.runs WHERE status = 'done') "
-     "SELECT r.run_id, count(s.step_index) AS n, logged * step_count AS due FROM r LEFT JOIN main.steps s USING (run_id) "
-     "GROUP BY r.run_id HAVING n <> due OR (due > 0 AND max(s.step_index) <> due - 1)",
+     "SELECT r.run_id, count(s.step_index) AS n, logged * step_count AS due FROM r LEFT JOIN main.steps s USING "
+     "(run_id) GROUP BY r.run_id HAVING n <> due OR (due > 0 AND max(s.step_index) <> due - 1)",
      "%lld step rows, %lld are due (one for each step of the loop that was logged)"},
     {"SELECT run_id, count(*), 0 FROM main.requests JOIN main.runs USING (run_id) WHERE "
      "runs.status = 'done' AND requests.status = 'finished' AND (output_tokens > "
@@ -42,12 +42,13 @@ static const struct law laws[] = {
      "GROUP BY run_id) x JOIN main.runs USING (run_id) WHERE status <> 'running' AND gaps <> "
      "coalesce((SELECT sum(count) FROM main.itl_hist h WHERE h.run_id = x.run_id), 0)",
      "%lld gaps between tokens, %lld in itl_hist"},
+    /* What a cache spares a preempted request the second time was run before: it is part of cached_tokens, not of due. */
     {"SELECT run_id, done, due FROM (SELECT r.run_id, (SELECT sum(prefill_tokens + decode_tokens) "
-     "FROM main.steps s WHERE s.run_id = r.run_id) AS done, (SELECT sum(prompt_tokens - "
-     "cached_tokens + output_tokens - 1 + recomputed_tokens) FROM main.requests q WHERE q.run_id "
-     "= r.run_id AND status = 'finished') AS due FROM main.runs r WHERE status = 'done' AND NOT "
-     "EXISTS (SELECT 1 FROM main.requests q WHERE q.run_id = r.run_id AND status IN ('failed', "
-     "'censored'))) WHERE done <> due",
+     "FROM main.steps s WHERE s.run_id = r.run_id) AS done, sum(prompt_tokens - cached_tokens + output_tokens - 1 + "
+     "recomputed_tokens) AS due, sum(iif(preempt_count > 0, cached_tokens, 0)) AS again FROM main.runs r JOIN "
+     "main.requests q ON q.run_id = r.run_id AND q.status = 'finished' WHERE r.status = 'done' AND NOT EXISTS (SELECT 1 "
+     "FROM main.requests q WHERE q.run_id = r.run_id AND status IN ('failed', 'censored')) GROUP BY r.run_id) WHERE "
+     "done NOT BETWEEN due AND due + again",
      "%lld tokens were run in steps, the requests needed %lld"},
     {"SELECT run_id, count(*), 0 FROM main.steps WHERE waiting <> wait_no_kv + wait_budget + "
      "wait_seq_cap + wait_batch_closed + wait_order GROUP BY run_id",
@@ -58,6 +59,11 @@ static const struct law laws[] = {
     {"SELECT run_id, count(*), 0 FROM (SELECT run_id, start_ns < lag(end_ns) OVER (PARTITION BY "
      "run_id ORDER BY step_index) AS over FROM main.steps) WHERE over GROUP BY run_id",
      "%lld steps that begin before the one before has ended"},
+    {"SELECT run_id, 0, 0 FROM main.runs WHERE status = 'running' AND coalesce(run_hash, rows_hash, validity) IS NOT NULL",
+     "says that it is running, but was ended"},
+    {"SELECT min(run_id), max(order_index) + 1 - count(*), max(order_index) + 1 FROM main.runs GROUP BY experiment_id "
+     "HAVING count(*) <> max(order_index) + 1",
+     "%lld of the %lld runs that its experiment began are missing"},
 };
 
 static void say(struct report *o, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -146,7 +146,7 @@ CREATE TABLE itl_hist (
 ) STRICT, WITHOUT ROWID;
 
 -- kv_slots_*: token slots. held: owned by requests; stored: held with K and V in them; future: held,
--- empty, will be used; the rest of held is waste. wait_*: waiting requests by reason, in step order.
+-- empty, will be used; the rest of held is never used. wait_*: waiting requests by reason, in step order.
 CREATE TABLE steps (
   run_id INTEGER NOT NULL REFERENCES runs,
   step_index INTEGER NOT NULL CHECK (step_index >= 0),

@@ -1,5 +1,4 @@
-/* store.h - inside results/ only: what recorder.c (named rows, runs) and rows.c (bulk rows) share.
- */
+/* store.h - inside results/ only: what recorder.c (runs), named.c (what runs point to) and rows.c (bulk rows) share. */
 #ifndef RESULTS_STORE_H
 #define RESULTS_STORE_H
 
@@ -33,6 +32,20 @@ struct recorder {
     sqlite3_stmt *put_step, *put_request, *put_times;
     uint64_t itl_count[ITL_BUCKETS], itl_sum_us[ITL_BUCKETS];
 };
+
+/* One value of a row, with the column it goes to. A table of them is a row. */
+struct field { const char *column; char kind; const char *text; int64_t num; double real; };
+#define TEXT(c, v) {c, 't', (v), 0, 0}
+#define NUM(c, v) {c, 'i', NULL, (v), 0}
+#define REAL(c, v) {c, 'r', NULL, 0, (v)}
+#define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
+
+/* Inserts a row; its id, or -1. */
+int64_t store_row(struct recorder *r, const char *table, const struct field *f, int n, struct err *e);
+/* Runs `sql` with ?1 the row and ?2 its hash. */
+int store_hash(struct recorder *r, const char *sql, int64_t row, uint64_t hash, struct err *e);
+void store_uid(char out[27]);
+void store_time(char out[32]);         /* now, UTC */
 
 int rows_flush(struct recorder *r, struct err *e);        /* inside a transaction of the caller */
 int rows_put_itl(struct recorder *r, struct err *e);

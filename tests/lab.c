@@ -141,3 +141,44 @@ struct trace lab_solo(const struct trace *t, uint32_t i)
     memset(&one.arena, 0, sizeof one.arena);
     return one;
 }
+
+void lab_alone(struct lab *l, const struct trace *t, const char *prec, uint32_t max_len, uint64_t *want)
+{
+    for (uint32_t i = 0; i < t->n; i++) {
+        struct trace one = lab_solo(t, i);
+        struct replay_result res;
+        struct lab_out out;
+        char name[128];
+        struct lab_run_conf c = { .strategy = name, .trace = &one, .max_len = max_len };
+
+        snprintf(name, sizeof name, "static:batch=1+contiguous+%s", prec);
+        CU_ASSERT_EQUAL_FATAL(lab_run(l, &c, &res, &out), 0);
+        CU_ASSERT_EQUAL(out.n_out[0], t->req[i].n_out);
+        want[i] = out.hash[0];
+        lab_out_free(&out);
+    }
+}
+
+uint32_t lab_differing(struct lab *l, const struct lab_run_conf *c, const uint64_t *want, uint64_t *preempted)
+{
+    const struct trace *t = c->trace;
+    struct replay_result res;
+    struct lab_out out;
+    uint32_t wrong = 0;
+
+    if (lab_run(l, c, &res, &out)) {
+        test_note("%s with %u slots: %s", c->strategy, c->kv_slots, l->e.text);
+        CU_FAIL("the run failed");
+        lab_out_free(&out);
+        return t->n;
+    }
+    for (uint32_t i = 0; i < t->n; i++)
+        wrong += out.hash[i] != want[i] || out.n_out[i] != t->req[i].n_out;
+    if (wrong)
+        test_note("%s with %u slots: %u of %u requests differ from running alone", c->strategy, c->kv_slots, wrong,
+                  t->n);
+    if (preempted)
+        *preempted += res.preemptions;
+    lab_out_free(&out);
+    return wrong;
+}

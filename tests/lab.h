@@ -37,6 +37,12 @@ void lab_out_free(struct lab_out *o);
  * has a block identity, so that a request's tokens do not depend on its row. Half of them share prefixes. */
 void lab_trace(struct trace *t, uint32_t n, uint32_t max_prompt, uint32_t max_out, double gap_us,
                uint64_t seed);
+/* The hash of each request's tokens when it runs alone, into want [t->n]: what every strategy must give. A failure ends
+ * the test. */
+void lab_alone(struct lab *l, const struct trace *t, const char *prec, uint32_t max_len, uint64_t *want);
+/* How many requests get other tokens than that, said in a note; all of them, and a failure, when the run fails.
+ * preempted: how often a request lost its KV is added, or NULL. */
+uint32_t lab_differing(struct lab *l, const struct lab_run_conf *c, const uint64_t *want, uint64_t *preempted);
 /* A trace of one request of t (arrays are shared; do not free). */
 struct trace lab_solo(const struct trace *t, uint32_t i);
 

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "results/db.h"
 #include "results/recorder.h"
+#include "tests/test.h"
 
 enum { SEQS = 8, SLOTS = 2560, MAX_LEN = 512, BLOCK = 16, MAX_REQ = 4096, BUDGET = 96 };
 enum sched { STATIC, CONTINUOUS, CHUNKED };
@@ -350,4 +352,25 @@ int fixture_make(const char *db, const struct fixture *f, struct err *e)
 
     recorder_close(r);
     return bad ? -1 : 0;
+}
+
+const char *fixture_path(const char *name)
+{
+    static char path[4][600];
+    static int turn;
+    char *p = path[turn++ % 4];
+
+    snprintf(p, sizeof path[0], "%s/%s", test_dir(), name);
+    return p;
+}
+
+sqlite3 *fixture_reader(const char *path)
+{
+    struct err e = {0};
+    sqlite3 *db = db_open_read(path, 0, &e);
+
+    if (!db)
+        test_note("%s", e.text);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(db);
+    return db;
 }

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <sqlite3.h>
+
 #include "base/err.h"
 
 struct fixture {
@@ -23,5 +25,8 @@ struct fixture {
     bool no_slo;
 };
 int fixture_make(const char *db, const struct fixture *f, struct err *e);
+/* A file of the test's folder (four names live at a time), and a store opened to be read; a failure ends the test. */
+const char *fixture_path(const char *name);
+sqlite3 *fixture_reader(const char *path);
 
 #endif

@@ -20,9 +20,10 @@ static void machine(const char *file, const char *flops, const char *ops)
     FILE *f = fopen(program_file(file), "w");
 
     CU_ASSERT_PTR_NOT_NULL_FATAL(f);
-    fprintf(f, "{\"schema\": \"sim-profile/1\", \"name\": \"box\", \"about\": \"a box of the \\\"test\\\"\", \"flops\": %s,"
-            "\"bandwidth\": 3e11, \"flop_efficiency\": 0.5, \"byte_efficiency\": 0.25, \"link_bandwidth\": 1e9, "
-            "\"launch_ns\": 0, \"host_step_ns\": 0, \"host_seq_ns\": 0, \"mem_bytes\": 4000000000%s}", flops, ops);
+    fprintf(f, "{\"schema\": \"sim-profile/1\", \"name\": \"box\", \"about\": \"a box of the \\\"test\\\"\", "
+            "\"flops\": %s,\"bandwidth\": 3e11, \"flop_efficiency\": 0.5, \"byte_efficiency\": 0.25, "
+            "\"link_bandwidth\": 1e9, \"launch_ns\": 0, \"host_step_ns\": 0, \"host_seq_ns\": 0, \"mem_bytes\": "
+            "4000000000%s}", flops, ops);
     fclose(f);
 }
 
@@ -69,13 +70,13 @@ static void what_tables_lack_is_said(void)
 {
     const char *db = program_db();
 
-    machine("t.json", "1e9", ", \"ops\": [{\"op\": \"matmul\", \"fmt\": \"f16\", \"n\": 128, \"k\": 128, \"by\": \"rows\", "
-            "\"x\": [1], \"ns\": [10]}]");
+    machine("t.json", "1e9", ", \"ops\": [{\"op\": \"matmul\", \"fmt\": \"f16\", \"n\": 128, \"k\": 128, \"by\": "
+            "\"rows\", \"x\": [1], \"ns\": [10]}]");
     CU_ASSERT_EQUAL(program_run(LIMITED "--strategy continuous+paged+f16,continuous+paged+int4 --no-figures "
                                 "--profile @t.json"), 0);
     program_note("tables");
-    CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) FROM runs WHERE validity = 'suspect' AND reasons LIKE '%from the cost "
-                              "model, not from measured tables%matmul int4%'"), 1);
+    CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) FROM runs WHERE validity = 'suspect' AND reasons LIKE '%from the "
+                              "cost model, not from measured tables%matmul int4%'"), 1);
     CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) FROM runs WHERE reasons LIKE '%cost model%matmul f16%'"), 1);
     CU_ASSERT_PTR_NOT_NULL(strstr(said()->out, "--precision"));
     CU_ASSERT_EQUAL(program_run(LIMITED "--strategy static+paged+f16 --no-figures --profile l4"), 0);
@@ -114,7 +115,8 @@ static void presets_keep_their_name(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(said()->out, "\nsglang "));
     CU_ASSERT_PTR_NOT_NULL(strstr(said()->out, "\ncontinuous+paged "));
     CU_ASSERT_PTR_NULL(strstr(said()->out, "list_order"));
-    CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) FROM v_runs WHERE preset = 'vllm-2026' AND scheduler = 'list_order'"), 1);
+    CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) FROM v_runs WHERE preset = 'vllm-2026' AND scheduler = "
+                              "'list_order'"), 1);
     CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) FROM v_runs WHERE preset IS NULL"), 1);
     text = page();
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "<td class=\"text\">vllm-2026</td><td class=\"text\">vllm-2026</td>"
@@ -139,7 +141,8 @@ static void two_of_one_label_are_told_apart(void)
                 "\"strategies\": [\"%s\"]}", text[i]);
         fclose(f);
     }
-    CU_ASSERT_EQUAL(program_run(LIMITED "--no-figures --strategy %s,%s", program_file("a.json"), program_file("b.json")), 0);
+    CU_ASSERT_EQUAL(program_run(LIMITED "--no-figures --strategy %s,%s", program_file("a.json"),
+                                program_file("b.json")), 0);
     program_note("two presets of one name");
     CU_ASSERT_PTR_NOT_NULL(strstr(said()->out, "\nmy ?own? (1) "));
     CU_ASSERT_PTR_NOT_NULL(strstr(said()->out, "\nmy ?own? (2) "));
@@ -151,14 +154,16 @@ static void the_rest_runs_when_one_does_not_fit(void)
     char *text;
     const char *db = program_db();
 
-    CU_ASSERT_EQUAL(program_run("run --device sim --trace chat.json --limit 8 --db @t.db --no-figures --profile l4 --model "
-                                "llama-3.1-8b --kv 12GiB --strategy continuous+paged+f16,continuous+paged+int4"),
+    CU_ASSERT_EQUAL(program_run("run --device sim --trace chat.json --limit 8 --db @t.db --no-figures --profile l4 "
+                                "--model llama-3.1-8b --kv 12GiB --strategy "
+                                "continuous+paged+f16,continuous+paged+int4"),
                     EXIT_RUN_FAILED);
     program_note("f16 does not fit");
-    CU_ASSERT_PTR_NOT_NULL(strstr(said()->err, "continuous+paged+f16: does not fit: weights 14.96 GiB + KV pool 12.00 GiB "
-                                  "= 26.96 GiB, but sim l4 has 24.00 GiB; give --kv "));
+    CU_ASSERT_PTR_NOT_NULL(strstr(said()->err, "continuous+paged+f16: does not fit: weights 14.96 GiB + KV pool 12.00 "
+                                  "GiB = 26.96 GiB, but sim l4 has 24.00 GiB; give --kv "));
     CU_ASSERT_PTR_NOT_NULL(strstr(said()->out, "\nf16                        does not fit\n"));
-    CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) FROM runs WHERE status = 'failed' AND reasons LIKE 'does not fit%'"), 1);
+    CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) FROM runs WHERE status = 'failed' AND reasons LIKE 'does not "
+                              "fit%'"), 1);
     CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) FROM v_runs WHERE is_counted AND weight_dtype = 'int4'"), 1);
     CU_ASSERT_EQUAL(db_number(db, "SELECT weight_bytes > 16e9 FROM models WHERE weight_dtype = 'f16'"), 1);
     text = page();

@@ -226,6 +226,51 @@ static void loud_channels_gain(void)
     close_loud(&x);
 }
 
+/* How far two lists of scales are from coming of the same activations: s = |x|^alpha times a constant. */
+static double apart(const float *a, double alpha, const float *b, double beta, uint32_t n)
+{
+    double lo = INFINITY, hi = -INFINITY;
+
+    for (uint32_t i = 0; i < n; i++) {
+        double d = log((double)a[i]) / alpha - log((double)b[i]) / beta;
+
+        lo = fmin(lo, d);
+        hi = fmax(hi, d);
+    }
+    return hi - lo;
+}
+
+/* Each layer's scales come of its own activations, and all windows of the text have a part in them. */
+static void layers_and_windows(void)
+{
+    struct calibrate_conf c = { .window = 32, .n_window = 1 };
+    struct calibrate_report r;
+    uint32_t tok[N_TOK];
+    struct strategy st;
+    struct loud_lab x;
+    struct scales s[2];
+    int n[2] = { 0, 0 };
+
+    open_loud(&x);
+    text_of(tok, x.l.shape.vocab);
+    strategy_of(&st, "int4");
+    for (int i = 0; i < 2; i++, c.n_window = 8)
+        CU_ASSERT_EQUAL_FATAL(calibrate(&x.l.models, &st, tok, N_TOK, &c, &s[i], &r, &x.l.e), 0);
+    for (int w = 0; w < SCALED_N; w++) {
+        uint32_t k = scales_width(&s[1], w);
+        const float *a = s[1].alpha + w, *few = s[0].alpha + w;
+
+        if (a[0] > 0 && a[SCALED_N] > 0 && ++n[0])
+            CU_ASSERT(apart(scales_at(&s[1], w, 0), (double)a[0], scales_at(&s[1], w, 1), (double)a[SCALED_N], k) > 0.05);
+        if (a[0] > 0 && few[0] > 0 && ++n[1])
+            CU_ASSERT(apart(scales_at(&s[1], w, 0), (double)a[0], scales_at(&s[0], w, 0), (double)few[0], k) > 0.05);
+    }
+    CU_ASSERT(n[0] > 0 && n[1] > 0);
+    scales_free(&s[0]);
+    scales_free(&s[1]);
+    close_loud(&x);
+}
+
 /* ---- the estimate against ||X (W - Q(W s) / s)||^2 in full ---- */
 
 enum { DIM = 128, ROWS = 256, SEEN_MAX = 1024 };
@@ -423,6 +468,7 @@ static void real_model(void)
 static const struct test tests[] = {
     { "scales alone leave the logits as they are", function_stays },
     { "loud channels: int4 loses less with scales", loud_channels_gain },
+    { "each layer and every window", layers_and_windows },
     { "the estimated error is near the one in full", estimate_is_near },
     { "what cannot be calibrated is refused", refusals },
     { "int4 of the real model loses less with scales", real_model },

@@ -209,6 +209,9 @@ static void make_refuses_unknown_words(void)
     CU_ASSERT_EQUAL(sh("cd '%s' && env -u MAKEFLAGS -u MAKELEVEL make -n experiment TRACE=x KV=1GiB SAN=1 V=1 DB='a b' "
                        "2>&1", SERVELAB_SOURCE), 0);
     CU_ASSERT(!says("unknown variable S"));
+    CU_ASSERT_EQUAL(sh("cd '%s' && env -u MAKEFLAGS -u MAKELEVEL make -n experiment TRACE=x SLO_SHARE=99 2>&1 | "
+                       "grep slo-share", SERVELAB_SOURCE), 0);
+    CU_ASSERT(says("--slo-share '99'"));
 }
 
 static const struct test tests[] = {

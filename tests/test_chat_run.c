@@ -141,12 +141,13 @@ static void recorded_with_the_run(void)
     CU_ASSERT_STRING_EQUAL(got, "serving-trace/1; serving-trace/1 in chat form smollm2");
     ask(db, "SELECT count(DISTINCT trace_id) || ' ' || count(DISTINCT sha256) FROM traces", got, sizeof got);
     CU_ASSERT_STRING_EQUAL(got, "2 1");
-    ask(db, "SELECT group_concat(coalesce(json_extract(params_json, '$.chat'), 'none'), '; ') FROM runs", got, sizeof got);
+    ask(db, "SELECT group_concat(coalesce(json_extract(params_json, '$.chat'), 'none'), '; ') FROM runs", got,
+        sizeof got);
     CU_ASSERT_STRING_EQUAL(got, "none; smollm2");
     ask(db, "SELECT group_concat(json_extract(spec_json, '$.chat'), '; ') FROM experiments", got, sizeof got);
     CU_ASSERT_STRING_EQUAL(got, "; smollm2");
-    ask(db, "SELECT min(b.prompt_tokens - a.prompt_tokens) > 20 FROM requests a JOIN requests b USING (request_id) WHERE "
-        "a.run_id = 1 AND b.run_id = 2", got, sizeof got);
+    ask(db, "SELECT min(b.prompt_tokens - a.prompt_tokens) > 20 FROM requests a JOIN requests b USING (request_id) "
+        "WHERE a.run_id = 1 AND b.run_id = 2", got, sizeof got);
     CU_ASSERT_STRING_EQUAL(got, "1");
 }
 

@@ -60,7 +60,8 @@ static void every_log_level_checks(void)
 static void names_do_not_reach_the_terminal(void)
 {
     static const char text[] =
-        "{\"schema\":\"serving-trace/1\",\"name\":\"a\\u001b[31mb\\u009b31mc\",\"count\":1,\"licence\":\"\\u001b]0;x\\u0007\","
+        "{\"schema\":\"serving-trace/1\",\"name\":\"a\\u001b[31mb\\u009b31mc\",\"count\":1,"
+        "\"licence\":\"\\u001b]0;x\\u0007\","
         "\"requests\":[\n{\"id\":\"0\",\"arrival_s\":0,\"prompt_tokens\":40,\"output_tokens\":12}]}\n";
     static const char *const lines[] = {
         "run --device sim --trace @esc.json --strategy continuous+paged+f16 --repeats 1 --no-figures --db @t.db",
@@ -86,7 +87,8 @@ static void names_do_not_reach_the_terminal(void)
 static void weights_without_a_tokenizer(void)
 {
     static const char *const rows[] = { "\"prompt_tokens\":40", "\"prompt_tokens\":40,\"prompt\":\"What is it?\"" };
-    static const char *const says[] = { "has no tokenizer.json", "no tokenizer.json in this folder, and 1 prompts of t are texts",
+    static const char *const says[] = { "has no tokenizer.json",
+                                        "no tokenizer.json in this folder, and 1 prompts of t are texts",
                                         "--chat: " };
     char path[2000];
     FILE *f;
@@ -94,7 +96,8 @@ static void weights_without_a_tokenizer(void)
     snprintf(path, sizeof path, "%.900s/t.json", test_dir());
     for (int i = 0; i < 3; i++) {
         CU_ASSERT_PTR_NOT_NULL_FATAL(f = fopen(path, "w"));
-        fprintf(f, "{\"schema\":\"serving-trace/1\",\"name\":\"t\",\"count\":1,\"requests\":[\n{\"id\":\"0\",\"arrival_s\":0,"
+        fprintf(f, "{\"schema\":\"serving-trace/1\",\"name\":\"t\",\"count\":1,\"requests\":[\n"
+                "{\"id\":\"0\",\"arrival_s\":0,"
                 "\"output_tokens\":4,%s}]}\n", rows[i == 1]);
         fclose(f);
         program_run("run --device ref --model %s/tests/fixtures/parity/llama --trace @t.json --repeats 1 "
@@ -103,6 +106,71 @@ static void weights_without_a_tokenizer(void)
         CU_ASSERT_EQUAL(said()->rc, i ? EXIT_USAGE : 0);
         CU_ASSERT_PTR_NOT_NULL(strstr(said()->err, says[i]));
     }
+}
+
+/* Requests at 5, 6 ... 14 s, the last `n_long` of them too long for the server. */
+static void trace_of_ten(int n_long)
+{
+    FILE *f = fopen(program_file("end.json"), "w");
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+    fputs("{\"schema\":\"serving-trace/1\",\"name\":\"t\",\"count\":10,\"slo\":{\"ttft_ms\":1000},\"requests\":[", f);
+    for (int i = 0; i < 10; i++)
+        fprintf(f, "%s\n{\"id\":\"%d\",\"arrival_s\":%d,\"prompt_tokens\":%d,\"output_tokens\":4}", i ? "," : "", i, 5 + i,
+                i < 10 - n_long ? 20 : 600);
+    fputs("]}\n", f);
+    fclose(f);
+}
+
+/* A request that arrived counts, also when it is refused after the last one has finished, and when none finishes. */
+static void refused_after_the_last_finish(void)
+{
+    static const char line[] = "run --device sim --model tiny --trace @end.json --max-len 512 --no-figures --db @t.db "
+        "--strategy continuous+paged+f16";
+    const char *db = program_db();
+
+    trace_of_ten(3);
+    CU_ASSERT_EQUAL(program_run("%s", line), 0);
+    program_note(line);
+    CU_ASSERT_EQUAL(db_number(db, "SELECT arrived FROM v_runs"), 10);
+    CU_ASSERT_EQUAL(db_number(db, "SELECT round(attainment_pct) FROM v_runs"), 70);
+    CU_ASSERT_EQUAL(db_number(db, "SELECT window_end_ns - window_start_ns FROM runs"), 9000000000);
+    CU_ASSERT_PTR_NOT_NULL(strstr(said()->out, "3 of 10 requests not finished"));
+    remove(db);
+    trace_of_ten(10);
+    CU_ASSERT_EQUAL(program_run("%s", line), EXIT_INVALID);
+    program_note(line);
+    CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) FROM runs WHERE status = 'done' AND validity = 'invalid'"), 1);
+    CU_ASSERT_EQUAL(program_run("db check --db @t.db"), 0);
+}
+
+/* A run that is cut leaves a row for each request, of those that never came as well, and is whole. */
+static void a_cut_run_is_whole(void)
+{
+    const char *db = program_db();
+
+    CU_ASSERT_EQUAL(program_run("%s --max-duration 5", SIM), EXIT_INVALID);
+    program_note("run --max-duration");
+    CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) FROM requests"), 40);
+    CU_ASSERT(db_number(db, "SELECT count(*) FROM requests WHERE status = 'censored' AND injected_ns IS NULL") > 0);
+    CU_ASSERT(db_number(db, "SELECT count(*) FROM requests WHERE status = 'finished'") > 0);
+    CU_ASSERT_EQUAL(program_run("db check --db @t.db"), 0);
+    program_note("db check");
+}
+
+/* Tokens add up where a cache gives a preempted request back what it had lost. */
+static void preempted_and_cached_adds_up(void)
+{
+    static const char line[] = "run --device sim --trace chat.json --rate 40 --kv 1536tok --no-figures --db @t.db --strategy "
+        "continuous+prefix+f16,list_order+radix+f16,max_utilisation+tree+f16";
+    const char *db = program_db();
+
+    CU_ASSERT_EQUAL(program_run("%s", line), 0);
+    program_note(line);
+    CU_ASSERT_EQUAL(db_number(db, "SELECT count(*) FROM runs r WHERE EXISTS (SELECT 1 FROM requests q WHERE q.run_id = "
+                              "r.run_id AND preempt_count > 0 AND cached_tokens > 0)"), 3);
+    CU_ASSERT_EQUAL(program_run("db check --db @t.db"), 0);
+    program_note("db check");
 }
 
 static void equal_sim_runs_have_equal_rows(void)
@@ -194,6 +262,9 @@ static const struct test tests[] = {
     { "every_log_level_checks", every_log_level_checks },
     { "names_do_not_reach_the_terminal", names_do_not_reach_the_terminal },
     { "weights_without_a_tokenizer", weights_without_a_tokenizer },
+    { "refused_after_the_last_finish", refused_after_the_last_finish },
+    { "a_cut_run_is_whole", a_cut_run_is_whole },
+    { "preempted_and_cached_adds_up", preempted_and_cached_adds_up },
     { "equal_sim_runs_have_equal_rows", equal_sim_runs_have_equal_rows },
     { "json_is_json", json_is_json },
     { "a_killed_run_never_counts", a_killed_run_never_counts },

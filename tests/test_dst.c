@@ -111,6 +111,12 @@ static void the_verb(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "100 seeds from 100"));
     CU_ASSERT_EQUAL(servelab("--seed 7 -v"), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "seed 7 holds"));
+    CU_ASSERT_EQUAL(servelab("--seed 7 --json"), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"seed\": 7"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"holds\": true"));
+    CU_ASSERT_PTR_NULL(strstr(out, "seed 7 holds"));
+    CU_ASSERT_EQUAL(servelab("--seeds 0:20 --quiet"), 0);
+    CU_ASSERT_STRING_EQUAL(out, "");
     CU_ASSERT_EQUAL(servelab("--minutes 0.01"), 0);
     CU_ASSERT_EQUAL(servelab("--help"), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "example: servelab dst"));

@@ -10,45 +10,14 @@
 
 enum { N_REQUEST = 14, MAX_PROMPT = 90, MAX_OUT = 24, MAX_LEN = 128 };
 
-static void reference(struct lab *l, const struct trace *t, const char *prec, uint64_t *want)
-{
-    for (uint32_t i = 0; i < t->n; i++) {
-        struct trace one = lab_solo(t, i);
-        struct replay_result res;
-        struct lab_out out;
-        char name[64];
-        struct lab_run_conf c = { .strategy = name, .trace = &one, .max_len = MAX_LEN };
-
-        snprintf(name, sizeof name, "static:batch=1+contiguous+%s", prec);
-        CU_ASSERT_EQUAL_FATAL(lab_run(l, &c, &res, &out), 0);
-        CU_ASSERT_EQUAL(out.n_out[0], t->req[i].n_out);
-        want[i] = out.hash[0];
-        lab_out_free(&out);
-    }
-}
-
 static uint64_t compare(struct lab *l, const struct trace *t, const char *name, uint32_t slots,
                         const uint64_t *want)
 {
     struct lab_run_conf c = { .strategy = name, .trace = t, .kv_slots = slots, .max_len = MAX_LEN };
-    struct replay_result res;
-    struct lab_out out;
-    uint32_t wrong = 0;
+    uint64_t preempted = 0;
 
-    if (lab_run(l, &c, &res, &out)) {
-        test_note("%s with %u slots: %s", name, slots, l->e.text);
-        CU_FAIL("the run failed");
-        lab_out_free(&out);
-        return 0;
-    }
-    for (uint32_t i = 0; i < t->n; i++)
-        wrong += out.hash[i] != want[i] || out.n_out[i] != t->req[i].n_out;
-    if (wrong)
-        test_note("%s with %u slots: %u of %u requests differ from running alone", name, slots, wrong,
-                  t->n);
-    CU_ASSERT_EQUAL(wrong, 0);
-    lab_out_free(&out);
-    return res.preemptions;
+    CU_ASSERT_EQUAL(lab_differing(l, &c, want, &preempted), 0);
+    return preempted;
 }
 
 /* Slots so scarce that few requests fit, and the longest one does in blocks of up to 64. */
@@ -63,7 +32,7 @@ static void everything(const char *prec, int draws)
 
     lab_trace(&t, N_REQUEST, MAX_PROMPT, MAX_OUT, 300, 7);
     CU_ASSERT_EQUAL_FATAL(lab_open(&l, "cpu", "tiny", 4096, NULL, NULL, PACE_SKIP), 0);
-    reference(&l, &t, prec, want);
+    lab_alone(&l, &t, prec, MAX_LEN, want);
     rng_seed(&r, 11);
     for (size_t i = 0; sched_registry[i]; i++)
         for (size_t j = 0; kv_registry[j]; j++)
@@ -97,7 +66,7 @@ static void block_sizes(void)
 
     lab_trace(&t, N_REQUEST, MAX_PROMPT, MAX_OUT, 300, 8);
     CU_ASSERT_EQUAL_FATAL(lab_open(&l, "cpu", "tiny", 8192, NULL, NULL, PACE_SKIP), 0);
-    reference(&l, &t, "f16", want);
+    lab_alone(&l, &t, "f16", MAX_LEN, want);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         char name[80];
 
@@ -124,8 +93,8 @@ static void outputs_differ(void)
         block[0] ^= 1u << 30;
     }
     CU_ASSERT_EQUAL_FATAL(lab_open(&l, "cpu", "tiny", 4096, NULL, NULL, PACE_SKIP), 0);
-    reference(&l, &t, "f16", a);
-    reference(&l, &other, "f16", b);
+    lab_alone(&l, &t, "f16", MAX_LEN, a);
+    lab_alone(&l, &other, "f16", MAX_LEN, b);
     for (uint32_t i = 0; i < t.n; i++) {
         same += a[i] == b[i];
         for (uint32_t j = i + 1; j < t.n; j++)
@@ -153,7 +122,7 @@ static void every_isa(void)
             lab_close(&l);
             continue;
         }
-        reference(&l, &t, "int4:group=32", ran ? got : want);
+        lab_alone(&l, &t, "int4:group=32", MAX_LEN, ran ? got : want);
         if (ran++)
             CU_ASSERT_EQUAL(memcmp(want, got, t.n * sizeof *want), 0);
         lab_close(&l);

@@ -82,10 +82,11 @@ static void traces(void)
  * value as well, and the table says when the two differ. */
 static void outside_of_the_papers_range(void)
 {
-    static const char spec[] = "{\"schema\": \"experiment/1\", \"name\": \"mine\", \"question\": \"?\", \"source\": \"-\", "
-        "\"model\": \"tiny\", \"profile\": \"h200\", \"small\": 1.0, \"parts\": [{\"name\": \"p\", \"kv\": \"4096tok\", "
-        "\"max_len\": 64, \"trace\": {\"seed\": 1, \"clients\": [{\"count\": 8, \"rate\": 1.0, \"prompt\": {\"fixed\": 9}, "
-        "\"output\": {\"fixed\": 9}}]}, \"strategies\": {\"a\": \"continuous+paged+f16\"}}]}";
+    static const char spec[] = "{\"schema\": \"experiment/1\", \"name\": \"mine\", \"question\": \"?\", \"source\": "
+        "\"-\", \"model\": \"tiny\", \"profile\": \"h200\", \"small\": 1.0, \"parts\": [{\"name\": \"p\", \"kv\": "
+        "\"4096tok\", \"max_len\": 64, \"trace\": {\"seed\": 1, \"clients\": [{\"count\": 8, \"rate\": 1.0, "
+        "\"prompt\": {\"fixed\": 9}, \"output\": {\"fixed\": 9}}]}, \"strategies\": {\"a\": "
+        "\"continuous+paged+f16\"}}]}";
     static const char checks[] = "SELECT 'in', 2, 1, 9, '1.5 to 3', NULL; SELECT 'above', 8, 1, 9, '1.5 to 3', NULL; "
                                  "SELECT 'most', 8, 1, 9, 'up to 7', NULL; SELECT 'point', 8, 1, 9, '7', NULL; "
                                  "SELECT 'not', 8, 1, 3, '1.5 to 3', 'why';";

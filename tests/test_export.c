@@ -9,9 +9,9 @@
 #include "tests/results_fixture.h"
 #include "tests/test.h"
 
-static const char *store(void)
+static const char *store_of(uint32_t n_strategy, uint32_t repeats)
 {
-    const struct fixture f = {.n_request = 40, .n_strategy = 2, .repeats = 2, .sim = true, .name = "a,\"b\"",
+    const struct fixture f = {.n_request = 40, .n_strategy = n_strategy, .repeats = repeats, .sim = true, .name = "a,\"b\"",
                               .trace = "x\"\\\n\033y"};
     static char path[600];
     struct err e = {0};
@@ -20,6 +20,8 @@ static const char *store(void)
     CU_ASSERT_EQUAL_FATAL(fixture_make(path, &f, &e), 0);
     return path;
 }
+
+static const char *store(void) { return store_of(2, 2); }
 
 static char *exported(const char *db, int (*write)(FILE *, struct selection *, struct err *))
 {
@@ -124,6 +126,89 @@ static void prometheus(void)
     free(text);
 }
 
+/* ---- every bucket, against SQL ---- */
+
+static const struct { const char *name, *value; } samples[] = {
+    {"vllm:time_to_first_token_seconds", "ttft_ms / 1e3"}, {"vllm:e2e_request_latency_seconds", "e2e_ms / 1e3"},
+    {"vllm:request_time_per_output_token_seconds", "tpot_ms / 1e3"}, {"vllm:request_queue_time_seconds", "queue_ms / 1e3"},
+    {"vllm:request_prefill_time_seconds", "(first_token_ns - admitted_ns) / 1e9"},
+    {"vllm:request_decode_time_seconds", "(finish_ns - first_token_ns) / 1e9"},
+    {"vllm:request_inference_time_seconds", "(finish_ns - admitted_ns) / 1e9"},
+    {"vllm:request_prompt_tokens", "iif(status = 'finished', prompt_tokens, NULL)"},
+    {"vllm:request_generation_tokens", "iif(status = 'finished', output_tokens, NULL)"},
+};
+
+/* How many of a run's samples lie at or below le. */
+static double below(const char *db, const char *name, const char *uid, const char *le)
+{
+    char sql[600];
+
+    snprintf(sql, sizeof sql, "SELECT coalesce(sum(count), 0) FROM itl_hist JOIN runs USING (run_id) WHERE run_uid = '%s' AND "
+             "sum_us / 1e6 / count <= %s", uid, le);
+    for (size_t i = 0; i < sizeof samples / sizeof *samples; i++)
+        if (!strcmp(name, samples[i].name))
+            snprintf(sql, sizeof sql, "SELECT count(*) FROM v_requests WHERE run_id = (SELECT run_id FROM runs WHERE "
+                     "run_uid = '%s') AND is_in_window AND %s <= %s", uid, samples[i].value, le);
+    return ask(db, sql);
+}
+
+static void label(const char *line, const char *name, char out[64])
+{
+    const char *at = strstr(line, name);
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(at);
+    at += strlen(name);
+    snprintf(out, 64, "%.*s", (int)strcspn(at, "\""), at);
+}
+
+static void edit(const char *path, const char *sql)
+{
+    sqlite3 *db = NULL;
+
+    CU_ASSERT_EQUAL_FATAL(sqlite3_open(path, &db), SQLITE_OK);
+    CU_ASSERT_EQUAL(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+/* Prompts that lie on a bucket's limit belong to it; a request that failed is no success. */
+static void prometheus_by_sql(void)
+{
+    const char *db = store_of(1, 1);
+    char *text, *save = NULL, name[100], sql[200], uid[64], le[64];
+    int buckets = 0;
+    double ok = 0, want;
+
+    edit(db, "UPDATE requests SET prompt_tokens = 20 WHERE request_id % 4 = 0; "
+         "UPDATE requests SET status = 'failed', finish_reason = NULL WHERE request_id = 3");
+    text = exported(db, export_prometheus);
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        const char *value = strrchr(line, ' '), *end = strstr(line, "_bucket{");
+
+        if (*line == '#')
+            continue;
+        label(line, ",run=\"", uid);
+        if (!strncmp(line, "vllm:request_success_total{", 27))
+            ok += atof(value);
+        if (!strncmp(line, "servelab_slo_attainment_ratio{", 30)) {
+            snprintf(sql, sizeof sql, "SELECT attainment_pct / 100 FROM v_runs WHERE run_uid = '%s'", uid);
+            CU_ASSERT_DOUBLE_EQUAL(atof(value), ask(db, sql), 1e-9);
+            CU_ASSERT(atof(value) <= 1);
+        }
+        if (!end)
+            continue;
+        snprintf(name, sizeof name, "%.*s", (int)(end - line), line);
+        label(line, "le=\"", le);
+        buckets++;
+        want = below(db, name, uid, strcmp(le, "+Inf") ? le : "9e99");
+        if (atof(value) != want)
+            test_note("%s to %s: %s; SQL: %g", name, le, value, want);
+        CU_ASSERT_EQUAL(atof(value), want);
+    }
+    CU_ASSERT(buckets > 10 * 19);
+    CU_ASSERT_EQUAL(ok, ask(db, "SELECT count(*) FROM requests WHERE status = 'finished'"));
+    free(text);
+}
+
 static int64_t when(json_t *span, const char *key)
 {
     return atoll(json_string_value(json_object_get(span, key)));
@@ -157,13 +242,57 @@ static void check_spans(json_t *spans, int *requests)
     CU_ASSERT(parent && at == when(parent, "endTimeUnixNano"));
 }
 
+static double attribute(json_t *span, const char *key)
+{
+    json_t *list = json_object_get(span, "attributes"), *a;
+    size_t i;
+
+    json_array_foreach(list, i, a)
+        if (!strcmp(json_string_value(json_object_get(a, "key")), key))
+            return json_number_value(json_object_get(json_object_get(a, "value"), "doubleValue"));
+    return -1;
+}
+
+/* The request's own figures are its spans'; what did not finish is an error; no two requests share a trace. */
+static void check_requests(json_t *spans, json_t *traces, int *errors)
+{
+    json_t *s, *request = NULL;
+    double queue = 0, first;
+    size_t i;
+
+    json_array_foreach(spans, i, s) {
+        const char *name = json_string_value(json_object_get(s, "name"));
+        double took = (double)(when(s, "endTimeUnixNano") - when(s, "startTimeUnixNano")) / 1e9;
+
+        if (!strcmp(name, "llm_request")) {
+            const char *id = json_string_value(json_object_get(s, "traceId"));
+
+            request = s;
+            CU_ASSERT_PTR_NULL(json_object_get(traces, id));
+            json_object_set_new(traces, id, json_true());
+            CU_ASSERT_DOUBLE_EQUAL(attribute(s, "gen_ai.latency.e2e"), took, 1e-6);
+            *errors += json_integer_value(json_object_get(json_object_get(s, "status"), "code")) == 2;
+        } else if (!strcmp(name, "queue")) {
+            queue = took;
+            CU_ASSERT_DOUBLE_EQUAL(attribute(request, "gen_ai.latency.time_in_queue"), took, 1e-6);
+        } else if (!strcmp(name, "prefill")) {
+            first = attribute(request, "gen_ai.latency.time_to_first_token");
+            CU_ASSERT_DOUBLE_EQUAL(attribute(request, "gen_ai.latency.time_in_model_prefill"), took, 1e-6);
+            CU_ASSERT_DOUBLE_EQUAL(first, queue + took, 1e-6);
+        } else {
+            CU_ASSERT_DOUBLE_EQUAL(attribute(request, "gen_ai.latency.time_in_model_decode"), took, 1e-6);
+        }
+    }
+}
+
 static void otlp(void)
 {
     const char *db = store();
-    char *text = exported(db, export_otlp);
+    char *text = (edit(db, "UPDATE requests SET status = 'failed' WHERE request_id = 3"), exported(db, export_otlp));
     json_error_t je;
     json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &je), *list, *r;
-    int requests = 0;
+    json_t *traces = json_object();
+    int requests = 0, errors = 0;
     size_t i;
 
     if (!root)
@@ -175,7 +304,10 @@ static void otlp(void)
         json_t *scope = json_array_get(json_object_get(r, "scopeSpans"), 0);
 
         check_spans(json_object_get(scope, "spans"), &requests);
+        check_requests(json_object_get(scope, "spans"), traces, &errors);
     }
+    CU_ASSERT_EQUAL(errors, 4);                          /* one a run */
+    json_decref(traces);
     CU_ASSERT_EQUAL(requests, (int)ask(db, "SELECT count(*) FROM requests"));
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "gen_ai.latency.time_to_first_token"));
     json_decref(root);
@@ -183,6 +315,6 @@ static void otlp(void)
 }
 
 static const struct test tests[] = {
-    {"csv", csv}, {"prometheus", prometheus}, {"otlp", otlp}, {NULL, NULL}
+    {"csv", csv}, {"prometheus", prometheus}, {"prometheus-by-sql", prometheus_by_sql}, {"otlp", otlp}, {NULL, NULL}
 };
 const struct suite suite_export = {"export", tests, 60};

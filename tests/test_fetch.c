@@ -49,8 +49,8 @@ static void answer(const struct hub *h, int fd)
         return;
     if (strstr(ask, " " RESOLVE " ")) {
         snprintf(head, sizeof head, "HTTP/1.1 %s\r\nLocation: http://127.0.0.1:%u/blobs/1?sign=a%%2Fb\r\n%s%s%s"
-                 "Content-Length: 0\r\nConnection: close\r\n\r\n", h->status, h->port, h->etag ? "X-Linked-Etag: \"" : "",
-                 h->etag ? h->etag : "", h->etag ? "\"\r\n" : "");
+                 "Content-Length: 0\r\nConnection: close\r\n\r\n", h->status, h->port,
+                 h->etag ? "X-Linked-Etag: \"" : "", h->etag ? h->etag : "", h->etag ? "\"\r\n" : "");
         put(fd, head);
         return;
     }
@@ -142,7 +142,8 @@ static void follows_the_redirection(void)
         return;
     sha256_hex(BODY, strlen(BODY), sum);
     check((struct hub){ .status = "302 Found", .etag = sum, .body = BODY }, 0, "SHA-256 as expected; use it by MODEL=");
-    CU_ASSERT(!fetch(1, sum, out, sizeof out) && strstr(out, "is there, SHA-256 as expected"));     /* nobody is asked */
+    /* nobody is asked */
+    CU_ASSERT(!fetch(1, sum, out, sizeof out) && strstr(out, "is there, SHA-256 as expected"));
 }
 
 static void without_an_etag(void)
@@ -160,13 +161,15 @@ static void what_goes_wrong(void)
     sha256_hex(BODY, strlen(BODY), sum);
     sha256_hex(OTHER, strlen(OTHER), other);
     check((struct hub){ .status = "302 Found", .etag = sum, .body = BODY, .cut = 9 }, 1, "curl: (18)");
-    check((struct hub){ .status = "302 Found", .etag = other, .body = OTHER }, 1, "the hub's " FILE_NAME " has SHA-256");
+    check((struct hub){ .status = "302 Found", .etag = other, .body = OTHER }, 1,
+          "the hub's " FILE_NAME " has SHA-256");
     check((struct hub){ .status = "302 Found", .body = OTHER }, 1, "thrown away");
     check((struct hub){ .status = "404 Not Found", .body = "" }, 1, "HTTP 404: no such file");
     check((struct hub){ .status = "401 Unauthorized", .body = "" }, 1, "HTTP 401: gated or private");
     check((struct hub){ .status = "403 Forbidden", .body = "" }, 1, "HTTP 403: gated or private");
     check((struct hub){ .status = "503 Service Unavailable", .body = "" }, 1, "HTTP 503");
-    CU_ASSERT(fetch(1, sum, out, sizeof out) == 1 && strstr(out, "not fetched. Put the file at"));   /* nobody listens */
+    /* nobody listens */
+    CU_ASSERT(fetch(1, sum, out, sizeof out) == 1 && strstr(out, "not fetched. Put the file at"));
 }
 
 static const struct test tests[] = {

@@ -179,6 +179,36 @@ static void grids_are_exact(void)
 }
 
 /* E4M3 by its definition: every code, its neighbours' middles (ties to even) and what saturates. */
+/* Scales are halves: a weight goes to the nearest point of the grid that the half makes, not of the one that was asked for. */
+static void nearest_of_what_is_stored(void)
+{
+    enum { N = 8192 };
+    static const struct wfmt f[] = { { FMT_INT4, 32 }, { FMT_INT4, 128 }, { FMT_INT8, 0 } };
+    static float x[N], back[N];
+    static uint8_t q[N * 4];
+    static uint16_t scale[N];
+    struct rng r;
+
+    rng_seed(&r, 11);
+    for (uint32_t i = 0; i < N; i++)
+        x[i] = (float)rng_normal(&r);
+    for (size_t k = 0; k < sizeof f / sizeof *f; k++) {
+        uint32_t off = 0, group = f[k].group ? f[k].group : N;
+
+        row_encode(f[k], x, N, q, scale);
+        row_decode(f[k], q, scale, N, back);
+        for (uint32_t i = 0; i < N; i++) {
+            float s = fabsf(f32_from_f16(scale[i / group])), far = fabsf(back[i] - x[i]);
+            bool is_end = f[k].fmt == FMT_INT4 && (back[i] >= 7 * s || back[i] <= -7 * s);
+
+            off += !is_end && far > 0.5001f * s;
+        }
+        if (off)
+            test_note("format %zu: %u of %u are not at the nearest point", k, off, N);
+        CU_ASSERT_EQUAL(off, 0);
+    }
+}
+
 static void fp8_is_e4m3(void)
 {
     for (int q = 0; q < 0x7e; q++) {
@@ -265,6 +295,7 @@ static const struct test tests[] = {
     { "half_is_what_the_hardware_does", half_is_what_the_hardware_does },
     { "errors_are_bounded", errors_are_bounded },
     { "grids_are_exact", grids_are_exact },
+    { "nearest_of_what_is_stored", nearest_of_what_is_stored },
     { "fp8_is_e4m3", fp8_is_e4m3 },
     { "bf16_rounds_to_even", bf16_rounds_to_even },
     { "odd_rows_stay_sane", odd_rows_stay_sane },

@@ -191,6 +191,76 @@ static void azure_dialects(void)
     }
 }
 
+/* ---- what a calendar and a header allow ---- */
+#define HEAD "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+
+static void refused(const char *text, const char *words)
+{
+    struct err e = { 0 };
+    char path[4096];
+    struct trace t;
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/bad.csv", test_dir());
+    CU_ASSERT_FATAL((f = fopen(path, "wb")) && fputs(text, f) >= 0 && !fclose(f));
+    CU_ASSERT_EQUAL(trace_read(&t, path, NULL, &e), -1);
+    if (!strstr(e.text, words))
+        test_note("expected \"%s\" in: %s", words, e.text);
+    CU_ASSERT_PTR_NOT_NULL(strstr(e.text, words));
+}
+
+static void azure_calendar(void)
+{
+    static const struct { const char *from, *to; int64_t us; } row[] = {
+        { "2023-02-28 23:59:59", "2023-03-01 00:00:00", 1000000 }, { "2024-02-28 00:00:00", "2024-03-01 00:00:00", 172800000000 },
+        { "2000-02-29 12:00:00", "2000-03-01 12:00:00", 86400000000 }, { "2100-02-28 00:00:00", "2100-03-01 00:00:00", 86400000000 },
+        { "1999-12-31 00:00:00", "2000-01-01 00:00:00", 86400000000 },
+    };
+    static const char *const no_day[] = { "2023-02-29", "2100-02-29", "2024-02-30", "2024-04-31", "2024-13-01", "2024-00-10" };
+    char text[300];
+    struct trace t;
+
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        snprintf(text, sizeof text, HEAD "%s,3,4\n%s,5,6\n", row[i].from, row[i].to);
+        if (read_text(&t, text, NULL))
+            continue;
+        CU_ASSERT_EQUAL(t.req[1].arrive_us, row[i].us);
+        trace_free(&t);
+    }
+    for (size_t i = 0; i < sizeof no_day / sizeof *no_day; i++) {
+        snprintf(text, sizeof text, HEAD "%s 00:00:00,3,4\n", no_day[i]);
+        refused(text, "not a time");
+    }
+}
+
+/* West of Greenwich stays west, and east is another zone. */
+static void azure_headers_and_zones(void)
+{
+    struct trace t;
+
+    if (!read_text(&t, HEAD "2024-01-01 00:00:00-05:30,3,4\n2024-01-01 00:00:01-05:30,3,4\n", NULL)) {
+        CU_ASSERT_STRING_EQUAL(t.time_zero, "2024-01-01T00:00:00.000000 -05:30");
+        trace_free(&t);
+    }
+    refused(HEAD "2024-01-01 00:00:00-05:30,3,4\n2024-01-01 00:00:01+05:30,3,4\n", "one zone a file");
+    refused("TIMESTAMP,TIMESTAMP,ContextTokens,GeneratedTokens\n", "column TIMESTAMP stands twice");
+}
+
+/* Milliseconds with a fraction; a key of another dialect changes what a row means. */
+static void mooncake_rows(void)
+{
+    struct trace t;
+
+    if (!read_text(&t, "{\"timestamp\": 0.25, \"input_length\": 5, \"output_length\": 6, \"hash_ids\": [0]}\n"
+                   "{\"timestamp\": 27.5004, \"input_length\": 513, \"output_length\": 6, \"hash_ids\": [0, 1]}\n", NULL)) {
+        CU_ASSERT_EQUAL(t.req[1].arrive_us - t.req[0].arrive_us, 27250);
+        CU_ASSERT(t.req[1].n_block == 2 && t.block_tokens == 512);
+        trace_free(&t);
+    }
+    refused("{\"timestamp\": 1, \"input_length\": 5, \"output_length\": 6, \"hash_ids\": [0], \"delay\": 1}\n",
+            "unknown key \"delay\"");
+}
+
 static void azure_sorted(void)
 {
     struct trace_options o = { .sort = true };
@@ -229,6 +299,7 @@ static void warns(void)
 static const struct test tests[] = {
     { "published_facts", published_facts }, { "azure_equals_vidur", azure_equals_vidur },
     { "converts_without_loss", converts_without_loss }, { "azure_dialects", azure_dialects },
-    { "azure_sorted", azure_sorted }, { "warns", warns }, { NULL, NULL },
+    { "azure_calendar", azure_calendar }, { "azure_headers_and_zones", azure_headers_and_zones },
+    { "mooncake_rows", mooncake_rows }, { "azure_sorted", azure_sorted }, { "warns", warns }, { NULL, NULL },
 };
 const struct suite suite_import = { "import", tests, 60 };

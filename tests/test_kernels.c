@@ -193,7 +193,47 @@ static void time_is_skipped_or_slept(void)
     dev_close(&d);
 }
 
+/* One row through rope+store at position 40; the caller frees it. */
+static float *rotated(struct device *d, const struct rope *r)
+{
+    enum { HD = 32 };
+    uint32_t tok = 0, pos = 40, slot = 0, start[2] = { 0, 1 }, len = 41, bt = 64, table = 0;
+    struct batch b = { .n_tok = 1, .n_seq = 1, .n_row = 1, .n_table = 1, .tok = &tok, .pos = &pos, .slot = &slot,
+                       .seq_start = start, .kv_len = &len, .block_tokens = &bt, .table_start = start, .table = &table,
+                       .row = &tok };
+    float *x = floats(3 * HD, 7, 1);
+    struct err e = { 0 };
+    struct kv_pool kv;
+
+    CU_ASSERT_EQUAL_FATAL(dev_kv_open(d, &kv, 1, 1, HD, FMT_F16, 64, &e), 0);
+    dev_begin(d, &b);
+    dev_rope_store(d, x, &kv, 0, &b, r);
+    CU_ASSERT_EQUAL(dev_end(d, &e), 0);
+    dev_kv_close(d, &kv);
+    return x;
+}
+
+/* A second model with the same head size on the same device turns by its own angles, not by those kept of the first. */
+static void angles_are_the_models(void)
+{
+    struct device kept = open_on(&device_cpu, NULL, 1), fresh = open_on(&device_cpu, NULL, 1);
+    struct rope a = plain_rope(1, 32), b = a;
+    float *first, *got, *want;
+
+    for (uint32_t i = 0; i < b.half; i++)
+        b.freq[i] /= 8;
+    first = rotated(&kept, &a);
+    got = rotated(&kept, &b);
+    want = rotated(&fresh, &b);
+    CU_ASSERT_EQUAL(memcmp(got, want, 64 * sizeof *got), 0);
+    CU_ASSERT(memcmp(first, want, 64 * sizeof *got) != 0);
+    free(first), free(got), free(want);
+    dev_close(&kept);
+    dev_close(&fresh);
+}
+
 static const struct test tests[] = {
+    { "angles_are_the_models", angles_are_the_models },
     { "bad_values_reach_the_token", bad_values_reach_the_token },
     { "pick_takes_the_first_largest", pick_takes_the_first_largest },
     { "rows_are_right", rows_are_right },

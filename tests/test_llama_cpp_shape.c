@@ -53,7 +53,8 @@ static void json(void)
     struct err e;
     json_t *list;
 
-    CU_ASSERT_EQUAL_FATAL(run("--model tiny --precision int8 --batch 2 --depth 130 --repeats 1 --json", out, sizeof out, &e), 0);
+    CU_ASSERT_EQUAL_FATAL(run("--model tiny --precision int8 --batch 2 --depth 130 --repeats 1 --json", out,
+                              sizeof out, &e), 0);
     list = json_loads(out, 0, NULL);
     CU_ASSERT_EQUAL_FATAL(json_array_size(list), 2);
     for (size_t i = 0; i < 2; i++) {

@@ -191,9 +191,9 @@ static void models_and_where_they_are(void)
     m = model(o, "tiny");
     CU_ASSERT(m && !strcmp(text(m, "state"), "synthetic") && !json_object_get(m, "fetch"));
     json_decref(o);
-    o = say("S=house/models/store P='%s/tests/fixtures/parity' && cp -r $P/qwen2 $S/mine && cp $P/llama.gguf $S/tiny.gguf && "
-            "cp $S/tiny.gguf $S/other.gguf && head -c 200 $S/tiny.gguf >$S/cut.gguf && mkdir $S/empty && "
-            "SERVELAB_HOME=house SERVELAB_MODELS= $B list models --json", home);
+    o = say("S=house/models/store P='%s/tests/fixtures/parity' && cp -r $P/qwen2 $S/mine && cp $P/llama.gguf "
+            "$S/tiny.gguf && cp $S/tiny.gguf $S/other.gguf && head -c 200 $S/tiny.gguf >$S/cut.gguf && mkdir $S/empty "
+            "&& SERVELAB_HOME=house SERVELAB_MODELS= $B list models --json", home);
     m = model(o, "mine");
     CU_ASSERT(m && !strcmp(text(m, "state"), "fetched") && !strcmp(text(m, "format"), "safetensors"));
     CU_ASSERT(json_integer_value(json_object_get(m, "bytes")) > 1000 && strstr(text(m, "path"), "store/mine"));
@@ -219,7 +219,7 @@ static void fetches_what_it_says(void)
 
 static const struct test tests[] = {
     { "files_that_were_written", files_that_were_written }, { "table_as_rows", table_as_rows },
-    { "checks_and_claims", checks_and_claims }, { "models_and_where_they_are", models_and_where_they_are }, { "fetches_what_it_says", fetches_what_it_says },
-    { NULL, NULL },
+    { "checks_and_claims", checks_and_claims }, { "models_and_where_they_are", models_and_where_they_are },
+    { "fetches_what_it_says", fetches_what_it_says }, { NULL, NULL },
 };
 const struct suite suite_machine = { "machine", tests, 120 };

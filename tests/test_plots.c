@@ -101,6 +101,8 @@ static void test_table(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "p99 needs 368"));
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "synthetic weights"));
     CU_ASSERT_PTR_NULL(strstr(text, "virtual clock"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "not only speed: servelab quality")); /* f16 and int4; once for both rates */
+    CU_ASSERT_EQUAL(strstr(text, "servelab quality"), strstr(strstr(text, "x4 rate"), "servelab quality"));
     free(text);
 }
 
@@ -112,6 +114,7 @@ static void test_differ(void)
 
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "! outputs DIFFER across 6 f16 strategies: 1 of 40 "
                                         "requests"));
+    CU_ASSERT_PTR_NULL(strstr(text, "servelab quality"));                        /* f16 alone */
     free(text);
 }
 
@@ -187,6 +190,7 @@ static void test_overlap(void)
         sqlite3_close(db);
         html = page(path, false);
         CU_ASSERT_PTR_NOT_NULL(strstr(html, cases[i].said));
+        CU_ASSERT_PTR_NOT_NULL(strstr(html, "part by chance in 33 % of the cases; with --repeats 5 in 0.8 %."));
         CU_ASSERT_PTR_NOT_NULL_FATAL(throughput = strstr(html, "Highest throughput"));
         throughput[strcspn(throughput, "<\n")] = '\0';
         if (strstr(throughput, cases[i].unsaid))
@@ -194,6 +198,17 @@ static void test_overlap(void)
         CU_ASSERT_PTR_NULL(strstr(throughput, cases[i].unsaid));
         free(html);
     }
+}
+
+/* A run that nobody ended is said to be that. */
+static void test_killed(void)
+{
+    const struct fixture f = {.n_request = 40, .n_strategy = 2, .repeats = 1, .killed = true};
+    char *text = table(store(&f));
+
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "! paged: begun and never ended (killed, or still going) (not counted)"));
+    CU_ASSERT(widest(text) <= 80);
+    free(text);
 }
 
 static void test_few(void)
@@ -389,9 +404,9 @@ static void test_where(void)
     free(text);
     CU_ASSERT_EQUAL(rows, 2);
     CU_ASSERT_EQUAL_FATAL(sqlite3_open(path, &db), SQLITE_OK);
-    sqlite3_prepare_v2(db, "SELECT sum(w / b) FROM (SELECT run_id, 1.0 * sum(admitted_ns - arrival_ns + preempted_ns) AS w "
-                       "FROM requests GROUP BY 1) JOIN (SELECT run_id, sum(end_ns - start_ns) AS b FROM steps GROUP BY 1) "
-                       "USING (run_id) WHERE run_id > (SELECT max(run_id) - 2 FROM runs)", -1, &q, NULL);
+    sqlite3_prepare_v2(db, "SELECT sum(w / b) FROM (SELECT run_id, 1.0 * sum(admitted_ns - arrival_ns + preempted_ns) "
+                       "AS w FROM requests GROUP BY 1) JOIN (SELECT run_id, sum(end_ns - start_ns) AS b FROM steps "
+                       "GROUP BY 1) USING (run_id) WHERE run_id > (SELECT max(run_id) - 2 FROM runs)", -1, &q, NULL);
     CU_ASSERT_EQUAL_FATAL(sqlite3_step(q), SQLITE_ROW);
     all = sqlite3_column_double(q, 0);
     sqlite3_finalize(q);
@@ -420,8 +435,9 @@ static void test_no_gnuplot(void)
 
 static const struct test tests[] = {
     {"table", test_table}, {"outputs-differ", test_differ}, {"never-mixed", test_never_mixed},
-    {"rest-equal", test_rest_equal}, {"overlap", test_overlap}, {"few-requests", test_few}, {"escape", test_escape}, {"hostile", test_hostile},
-    {"self-contained", test_self_contained}, {"ids", test_ids}, {"same-bytes", test_same_bytes},
-    {"where", test_where}, {"no-gnuplot", test_no_gnuplot}, {NULL, NULL}
+    {"rest-equal", test_rest_equal}, {"overlap", test_overlap}, {"killed", test_killed},
+    {"few-requests", test_few}, {"escape", test_escape},
+    {"hostile", test_hostile}, {"self-contained", test_self_contained}, {"ids", test_ids},
+    {"same-bytes", test_same_bytes}, {"where", test_where}, {"no-gnuplot", test_no_gnuplot}, {NULL, NULL}
 };
 const struct suite suite_plots = {"plots", tests, 180};

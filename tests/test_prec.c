@@ -205,37 +205,8 @@ static uint32_t differing(struct lab *l, const struct trace *t, const char *name
                           const uint64_t *want)
 {
     struct lab_run_conf c = { .strategy = name, .trace = t, .kv_slots = slots, .max_len = MAX_LEN };
-    struct replay_result res;
-    struct lab_out out;
-    uint32_t wrong = 0;
 
-    if (lab_run(l, &c, &res, &out)) {
-        CU_FAIL("the run failed");
-        lab_out_free(&out);
-        return t->n;
-    }
-    for (uint32_t i = 0; i < t->n; i++)
-        wrong += out.hash[i] != want[i] || out.n_out[i] != t->req[i].n_out;
-    if (wrong)
-        test_note("%s with %u slots: %u of %u requests differ", name, slots, wrong, t->n);
-    lab_out_free(&out);
-    return wrong;
-}
-
-static void alone(struct lab *l, const struct trace *t, const char *prec, uint64_t *want)
-{
-    for (uint32_t i = 0; i < t->n; i++) {
-        struct trace one = lab_solo(t, i);
-        struct replay_result res;
-        struct lab_out out;
-        char name[128];
-        struct lab_run_conf c = { .strategy = name, .trace = &one, .max_len = MAX_LEN };
-
-        snprintf(name, sizeof name, "static:batch=1+contiguous+%s", prec);
-        CU_ASSERT_EQUAL_FATAL(lab_run(l, &c, &res, &out), 0);
-        want[i] = out.hash[0];
-        lab_out_free(&out);
-    }
+    return lab_differing(l, &c, want, NULL);
 }
 
 static void open_with(struct lab *l, enum fmt kv, const char *isa)
@@ -266,7 +237,7 @@ static void tokens_are_as_if_alone(void)
     lab_trace(&t, N_REQUEST, MAX_PROMPT, MAX_OUT, 300, 7);
     CU_ASSERT_EQUAL_FATAL(lab_open(&l, "cpu", "tiny", 4096, NULL, NULL, PACE_SKIP), 0);
     for (size_t p = 0; p < N_PREC; p++) {
-        alone(&l, &t, precs[p], want[p]);
+        lab_alone(&l, &t, precs[p], MAX_LEN, want[p]);
         for (size_t s = 0; s < 2; s++) {
             char name[128];
 
@@ -292,10 +263,10 @@ static void everything_over(enum fmt kv, const char *prec)
 
     lab_trace(&t, N_REQUEST, MAX_PROMPT, MAX_OUT, 300, 7);
     open_with(&l, FMT_F16, NULL);
-    alone(&l, &t, "f16", f16);
+    lab_alone(&l, &t, "f16", MAX_LEN, f16);
     lab_close(&l);
     open_with(&l, kv, NULL);
-    alone(&l, &t, prec, want);
+    lab_alone(&l, &t, prec, MAX_LEN, want);
     CU_ASSERT(memcmp(want, f16, sizeof want) != 0);    /* the format is really used */
     rng_seed(&r, 12);
     for (size_t i = 0; sched_registry[i]; i++)
@@ -332,7 +303,7 @@ static void every_isa(void)
             continue;
         for (size_t p = 0; p < N_PREC; p++) {
             open_with(&l, p % 2 ? FMT_INT8 : FMT_FP8, isas[i]);
-            alone(&l, &t, precs[p], ran ? got : want[p]);
+            lab_alone(&l, &t, precs[p], MAX_LEN, ran ? got : want[p]);
             if (ran && memcmp(want[p], got, t.n * sizeof *got))
                 test_note("%s differs on %s", precs[p], isas[i]);
             CU_ASSERT(!ran || memcmp(want[p], got, t.n * sizeof *got) == 0);

@@ -1,4 +1,5 @@
 /* test_presets.c - presets: each loads, parses, runs and is explained; files that are not whole are refused. */
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,11 +156,42 @@ static void explains(void)
     }
 }
 
+/* --json: what the words say, as data. */
+static void explains_to_machines(void)
+{
+    static const struct { const char *name; size_t kinds; } said[] = {
+        { "vllm-2026", 4 }, { "chunked:budget=64+paged+f16", 4 }, { "paged", 0 },
+    };
+    char out[16384], arg[100];
+
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+        json_t *v, *one;
+
+        snprintf(arg, sizeof arg, "%s' '--json", said[i].name);
+        explain(arg, out, sizeof out);
+        v = json_loads(out, JSON_REJECT_DUPLICATES, NULL);
+        if (!v)
+            test_note("%s: %s", said[i].name, out);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(v);
+        one = json_object_get(v, "strategies") ? json_array_get(json_object_get(v, "strategies"), 0) : v;
+        CU_ASSERT_EQUAL(json_array_size(json_object_get(one, "parts")), said[i].kinds);
+        if (i == 0)
+            CU_ASSERT_PTR_NOT_NULL(strstr(json_string_value(json_object_get(v, "command")), "vllm serve"));
+        if (i == 2)
+            CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(v, "kind")), "memory");
+        json_decref(v);
+    }
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"value\": 16"));                 /* paged: block */
+    explain("no-such-preset' '--json", out, sizeof out);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "no preset or part"));
+}
+
 static const struct test tests[] = {
     { "all presets load, carry their file's name and parse", all_load },
     { "every engine's preset serves all requests in little memory", all_run },
     { "a preset that is not whole is refused by field", refuses },
     { "explain: knobs, defaults, command line, nearest name", explains },
+    { "explain --json says the same", explains_to_machines },
     { 0 },
 };
 const struct suite suite_presets = { "presets", tests, 60 };

@@ -107,7 +107,7 @@ static void a_step_is_charged_by_tables(void)
 static void what_profile_writes_runs(void)
 {
     char command[600], line[300] = "", path[] = "/tmp/servelab-profile-out-XXXXXX";
-    int fd = mkstemp(path);
+    int fd = mkstemp(path), lines = 0;
     struct sim_profile p;
     struct err e = { 0 };
     FILE *f;
@@ -116,12 +116,13 @@ static void what_profile_writes_runs(void)
     close(fd);
     snprintf(command, sizeof command,
              "%s profile --quick --model tiny --max-tokens 64 --max-kv 512 --precision f16,int4 "
-             "--threads 1 --out %s 2>&1", SERVELAB_BIN, path);
+             "--threads 1 --quiet --json --out %s 2>&1", SERVELAB_BIN, path);
     f = popen(command, "r");
-    while (f && fgets(line, sizeof line, f)) {
-    }
+    while (f && fgets(line, sizeof line, f))
+        lines++;
     CU_ASSERT_FATAL(f && pclose(f) == 0);
-    CU_ASSERT_PTR_NOT_NULL(strstr(line, "tables"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"tables\": 19"));  /* the only line: no progress with --quiet */
+    CU_ASSERT_EQUAL(lines, 1);
     CU_ASSERT_EQUAL_FATAL(profile_load(&p, path, &e), 0);
     CU_ASSERT_EQUAL(p.n_table, 2 * 6 + 4 + 3);
     CU_ASSERT_PTR_NOT_NULL(strstr(p.about, "measured on cpu"));

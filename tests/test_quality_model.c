@@ -2,13 +2,13 @@
  * published tables (Lin et al. 2024, AWQ, table 4; Frantar et al. 2023, GPTQ; KIVI and FP8 for caches).
  *
  * A loss of perplexity under 1 % drowns in the spread over a thousand tokens, so bounds are set on the KL divergence to
- * the f16 logits, in percent: for a model that predicts its text well the mean loss of log likelihood is the KL, and its
- * spread is a tenth. The measured loss must not contradict it: the bound is not below its interval.
+ * the f16 logits, in percent: for a model that predicts its text well the mean loss of log likelihood is the KL, and
+ * its spread is a tenth. The measured loss must not contradict it: the bound is not below its interval.
  *
  * Expected by the tables, for models of 7 B and more: int8 and fp8 under 0.5 %, int4 g128 3 to 8 %, cached int8 and fp8
- * under 1 %. Two things differ here. The model is 50 times smaller and loses more; and the file is Q4_1: its layers lie on
- * a grid of 16 values in groups of 32, which zero=on g32 meets again, while symmetric int4 rounds a second time. Where
- * a bound is not the expected one, the row says so. */
+ * under 1 %. Two things differ here. The model is 50 times smaller and loses more; and the file is Q4_1: its layers lie
+ * on a grid of 16 values in groups of 32, which zero=on g32 meets again, while symmetric int4 rounds a second time.
+ * Where a bound is not the expected one, the row says so. */
 #include <stdio.h>
 #include <string.h>
 
@@ -26,7 +26,7 @@ enum { AT_ONCE = 6, SKIP = 2000 };
 enum { F16, BF16, INT8_A32, INT8, INT8_AWQ, KV_INT8, KV_FP8, FP8, FP8_ALL, ZERO32, G32, G64, G128, ROW, G64_AWQ, N };
 static const struct { const char *name; double most_pct; } prec[N] = {
     [F16] = { "f16", 1e-9 },
-    [BF16] = { "bf16", 0.02 },                         /* the file's Q4_1 values have few bits: far below the expected 0.5 */
+    [BF16] = { "bf16", 0.02 },                         /* the file's Q4_1 values have few bits: far below 0.5 */
     [INT8_A32] = { "int8:act=f32:head=f16", 0.5 },
     [INT8] = { "int8:head=f16", 0.8 },                 /* expected 0.5: activations are int8 as well, and unsmoothed */
     [INT8_AWQ] = { "int8:head=f16:awq=on", 0.5 },      /* smoothed, as W8A8 is published */
@@ -169,8 +169,8 @@ static void bounds_hold(const struct model_lab *l)
         CU_ASSERT(l->kl[i] < prec[i].most_pct);
         CU_ASSERT(l->q[i].loss_pct.lo < prec[i].most_pct);
         if (l->kl[i] >= prec[i].most_pct || l->q[i].loss_pct.lo >= prec[i].most_pct)
-            test_note("%s: KL %.3f %%, loss at least %.3f %%, expected under %g", prec[i].name, l->kl[i], l->q[i].loss_pct.lo,
-                      prec[i].most_pct);
+            test_note("%s: KL %.3f %%, loss at least %.3f %%, expected under %g", prec[i].name, l->kl[i],
+                      l->q[i].loss_pct.lo, prec[i].most_pct);
     }
 }
 
@@ -192,7 +192,8 @@ static void order_holds(const double kl[N])
 /* 30 layers of 960 x 576, 576 x 576, 3072 x 576 and 576 x 1536, a tied head of 49152 x 576, 61 norms of 576. */
 static void bytes_are_exact(const struct quality q[N])
 {
-    const uint64_t layers = 30 * ((uint64_t)960 * 576 + 576 * 576 + 3072 * 576 + 576 * 1536), head = (uint64_t)49152 * 576;
+    const uint64_t layers = 30 * ((uint64_t)960 * 576 + 576 * 576 + 3072 * 576 + 576 * 1536);
+    const uint64_t head = (uint64_t)49152 * 576;
     const uint64_t gains = 61 * 576 * 4, rows = 30 * (960 + 576 + 3072 + 576);
 
     CU_ASSERT_EQUAL(q[F16].weight_bytes, 2 * (layers + head) + gains);
@@ -201,7 +202,12 @@ static void bytes_are_exact(const struct quality q[N])
     CU_ASSERT_EQUAL(q[FP8].scale_bytes, 2 * rows);
     CU_ASSERT_EQUAL(q[G64].scale_bytes, layers / 64 * 2);
     CU_ASSERT_EQUAL(q[G64].weight_bytes, layers / 2 + layers / 64 * 2 + 2 * head + gains);
+    CU_ASSERT_EQUAL(q[G128].scale_bytes, 30 * ((uint64_t)(960 + 576 + 3072) * 5 + 576 * 12) * 2);  /* 576: 4.5 groups */
+    CU_ASSERT_EQUAL(q[ROW].weight_bytes, layers / 2 + 2 * rows + 2 * head + gains);
+    CU_ASSERT_EQUAL(q[ZERO32].weight_bytes, layers / 2 + layers / 32 * 4 + 2 * head + gains);
+    CU_ASSERT_EQUAL(q[F16].kv_token_bytes, 2 * 30 * 3 * 64 * 2);
     CU_ASSERT_EQUAL(q[KV_INT8].kv_token_bytes, 2 * 30 * 3 * (64 + 2));
+    CU_ASSERT_EQUAL(q[KV_FP8].kv_token_bytes, 2 * 30 * 3 * (64 + 2));
 }
 
 static void published_order(void)

@@ -290,7 +290,7 @@ static void no_cache_no_order(void)
 
 static double tokens_per_second(const struct spy *y)
 {
-    return (double)y->res.tokens_out * 1e9 / (double)(y->res.last_finish_ns - y->res.first_arrival_ns);
+    return (double)y->res.tokens_out * 1e9 / (double)(y->res.window_end_ns - y->res.first_arrival_ns);
 }
 
 /* The slowest request's time per output token after the first. */

@@ -309,6 +309,40 @@ static void tokens_from_blocks(void)
     trace_free(&t);
 }
 
+#define ASK(id, n, rest) "{\"id\":" #id ",\"arrival_s\":0,\"prompt_tokens\":" #n ",\"output_tokens\":1" rest "}\n"
+#define BLOCKS(header) "{\"schema\":\"serving-trace/1\",\"block_tokens\":4,\"block_tail\":\"full\"" header "}\n"
+
+/* What a cache without limit finds, by hand, in tokens: blocks of sessions that share them or not; a group whose shorter
+ * prefix came in between; ids that agree at a place but not before it. */
+static void prefix_by_hand(void)
+{
+    static const struct { const char *text; double hit, all; } row[] = {
+        { BLOCKS("") ASK(0, 8, ",\"session\":\"a\",\"blocks\":[1,2]") ASK(1, 8, ",\"session\":\"b\",\"blocks\":[1,2]"), 8, 16 },
+        { BLOCKS(",\"block_scope\":\"session\"") ASK(0, 8, ",\"session\":\"a\",\"blocks\":[1,2]")
+          ASK(1, 8, ",\"session\":\"b\",\"blocks\":[1,2]") ASK(2, 8, ",\"session\":\"a\",\"blocks\":[1,3]"), 4, 24 },
+        { BLOCKS("") ASK(0, 8, ",\"blocks\":[0,2]") ASK(1, 8, ",\"blocks\":[0,3]") ASK(2, 8, ",\"blocks\":[4,3]"), 4, 24 },
+        { BLOCKS("") ASK(0, 12, ",\"prefix_group\":\"g\",\"prefix_tokens\":9")
+          ASK(1, 12, ",\"prefix_group\":\"g\",\"prefix_tokens\":5") ASK(2, 12, ",\"prefix_group\":\"g\",\"prefix_tokens\":9")
+          ASK(3, 12, ",\"prefix_group\":\"h\",\"prefix_tokens\":9"), 5 + 9, 48 },
+        { BLOCKS("") ASK(0, 2, ",\"prompt_ids\":[1,2]") ASK(1, 2, ",\"prompt_ids\":[9,8]") ASK(2, 2, ",\"prompt_ids\":[1,8]")
+          ASK(3, 2, ",\"prompt_ids\":[9,8]"), 1 + 2, 8 },
+    };
+
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        struct trace_info info;
+        struct err e = { 0 };
+        struct trace t;
+
+        if (read_text(&t, row[i].text, NULL))
+            continue;
+        CU_ASSERT(!trace_stat(&t, &info, &e));
+        if (fabs(info.prefix_share - row[i].hit / row[i].all) > 1e-12)
+            test_note("row %zu: %g tokens; expected %g", i, info.prefix_share * row[i].all, row[i].hit);
+        CU_ASSERT_DOUBLE_EQUAL(info.prefix_share, row[i].hit / row[i].all, 1e-12);
+        trace_free(&t);
+    }
+}
+
 static void finds_names(void)
 {
     char path[4096];
@@ -352,7 +386,7 @@ static const struct test tests[] = {
     { "reads_everything", reads_everything }, { "times_exact", times_exact },
     { "sorts_on_request", sorts_on_request }, { "skips_and_clips", skips_and_clips },
     { "keeps_the_first", keeps_the_first }, { "figures_by_hand", figures_by_hand },
-    { "tokens_from_blocks", tokens_from_blocks }, { "finds_names", finds_names },
+    { "tokens_from_blocks", tokens_from_blocks }, { "prefix_by_hand", prefix_by_hand }, { "finds_names", finds_names },
     { "many_rows", many_rows }, { NULL, NULL },
 };
 const struct suite suite_trace = { "trace", tests, 60 };

@@ -81,7 +81,8 @@ static void scales_as_run_has_them(void)
     CU_ASSERT(!run(line, out, sizeof out, &e));
     if (e.code)
         test_note("%s", e.text);
-    CU_ASSERT(!run("generate|The capital of France is|--n|4|--quiet|--precision|int4:group=32", plain, sizeof plain, &e));
+    CU_ASSERT(!run("generate|The capital of France is|--n|4|--quiet|--precision|int4:group=32", plain, sizeof plain,
+                   &e));
     CU_ASSERT_STRING_EQUAL(out, plain);
 }
 

@@ -21,7 +21,7 @@ WIDE = 0.045
 set multiplot
 eval(headline)
 set nonlinear y via asinh(5 * y) inverse sinh(y) / 5
-set ytics ('-10' -10, '-1' -1, '-0.1' -0.1, '0' 0, '0.1' 0.1, '1' 1, '10' 10, '100' 100, '1000' 1000); set grid y
+set ytics ('-10' -10, '-3' -3, '-1' -1, '-0.3' -0.3, '-0.1' -0.1, '0' 0, '0.1' 0.1, '0.3' 0.3, '1' 1, '3' 3, '10' 10, '30' 30, '100' 100, '300' 300, '1000' 1000); set grid y
 set yrange [back(LOW - STEP):back(TOP + 3 * STEP)]
 set tmargin at screen 0.86; set bmargin at screen 0.15
 set key at screen 0.72, screen 0.945 right top horizontal

@@ -4,7 +4,7 @@ set multiplot
 eval(headline)
 set lmargin at screen 0.075; set rmargin at screen 0.44; set tmargin at screen 0.80; set bmargin at screen 0.16
 set yrange [0:100]; set xrange [0.4:N1 + 0.6]
-set ylabel '% of KV memory, while requests wait'
+set ylabel '% of KV memory at 2 req/s, while requests wait'
 set xtics ('' 1) scale 0; set grid nox
 do for [i=1:N1] { set xtics add (LABEL[i] i) }
 set key at screen 0.075, screen 0.90 left top horizontal Left reverse samplen 1 maxrows 1

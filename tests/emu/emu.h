@@ -9,8 +9,8 @@
  *
  * What aborts, with a report of every thread: a barrier or warp call not reached by all, lanes of a
  * warp in different calls, misaligned or out-of-range shared addresses of ldmatrix and cp.async,
- * two cp.async under way to one place, misaligned 16-byte accesses. What becomes NaN: shared memory not yet written, asynchronous copies
- * not waited for, fresh device memory. What TSan reports: memory shared without block_sync or
+ * two cp.async under way to one place, misaligned 16-byte accesses. What becomes NaN: shared memory not yet written,
+ * asynchronous copies not waited for, fresh device memory. What TSan reports: memory shared without block_sync or
  * warp_sync (inside a block), without thread_fence and an atomic (between blocks).
  *
  * Environment (or the calls below): EMU_SCHEDULE=ascending|descending|random[:SEED],

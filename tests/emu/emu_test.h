@@ -1,7 +1,7 @@
 /* emu_test.h - what the suites written in C++ share: device arrays, child processes, all schedules.
  *
- * The suites of primitives, products, cache and attention are also compiled by nvcc and run on a GPU (.ci/cuda-test.mk):
- * there a GPU has its own schedule, and what only the emulator counts is not asked (COUNTED). */
+ * The suites of primitives, products, cache and attention are also compiled by nvcc and run on a GPU
+ * (.ci/cuda-test.mk): there a GPU has its own schedule, and what only the emulator counts is not asked (COUNTED). */
 #ifndef EMU_TEST_H
 #define EMU_TEST_H
 
