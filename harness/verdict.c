@@ -11,7 +11,7 @@
 #define DISTURBED "EXISTS (SELECT 1 FROM x_runs u WHERE u.group_id = ?1 AND u.label = x_rows.label " \
     "AND u.is_counted AND u.reasons LIKE '%%others used%%')"
 
-/* n: strategies with a value; ties: others with the same; near: others whose repeats overlap with its own. */
+/* n: strategies with a value; ties: others within 1 % of it; near: further ones whose repeats overlap with its own. */
 struct end { char label[96]; double value, lo, hi; int n, ties, near; bool disturbed; };
 
 /* The row with the largest value (sign +1) or the smallest (-1) of a column of x_rows, with its range over runs. */
@@ -28,8 +28,8 @@ static int find_end(struct selection *s, int64_t group, const char *column, int 
              "r AS (SELECT label, color_index, %s AS v, lo, hi, " DISTURBED " AS disturbed "
              "FROM x_rows JOIN l USING (strategy_id) WHERE group_id = ?1 AND counted > 0 AND %s IS NOT NULL) "
              "SELECT label || CASE WHEN disturbed THEN ' (disturbed)' ELSE '' END, v, (SELECT count(*) FROM r), "
-             "(SELECT count(*) FROM r b WHERE b.v = r.v), lo, hi, (SELECT count(*) FROM r b WHERE b.v <> r.v AND "
-             "b.lo <= r.hi AND r.lo <= b.hi), disturbed FROM r ORDER BY v * %d DESC, color_index LIMIT 1",
+             "(SELECT count(*) FROM r b WHERE abs(b.v - r.v) <= 0.01 * abs(r.v)), lo, hi, (SELECT count(*) FROM r b WHERE "
+             "abs(b.v - r.v) > 0.01 * abs(r.v) AND b.lo <= r.hi AND r.lo <= b.hi), disturbed FROM r ORDER BY v * %d DESC, color_index LIMIT 1",
              column, column, column, column, column, sign);
     if (!(q = db_prepare(s->db, s->path, sql, e)))
         return -1;
@@ -59,7 +59,7 @@ static void name_end(const struct end *d, const char *unit, char *out, size_t si
     char v[24];
 
     if (d->ties)
-        snprintf(out, size, "%s and %d more (%s %s)", d->label, d->ties, num(d->value, v), unit);
+        snprintf(out, size, "%s and %d more within 1 %% (%s %s)", d->label, d->ties, num(d->value, v), unit);
     else
         snprintf(out, size, "%s (%s %s)", d->label, num(d->value, v), unit);
 }
