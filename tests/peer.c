@@ -29,6 +29,15 @@ int peer_open(struct peer *p, const char *model, const struct device_ops *ops, s
     return rc;
 }
 
+bool peer_exact(struct peer *p, const char *model)
+{
+    if (!peer_open(p, model, &device_ref, (struct wfmt){ FMT_F32, 0 }, FMT_F32))
+        return true;
+    test_note("%s", p->e.text);
+    CU_FAIL("not loaded");
+    return false;
+}
+
 void peer_close(struct peer *p)
 {
     if (p->dev.ops) {

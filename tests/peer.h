@@ -18,6 +18,8 @@ struct peer {
 };
 /* 0, or -1 with p->e: every weight in `weights`, K and V in `cache`. Close it in both cases. */
 int  peer_open(struct peer *p, const char *model, const struct device_ops *ops, struct wfmt weights, enum fmt cache);
+/* All in F32 on the reference device; false: the test has failed, and says why. Close it in both cases. */
+bool peer_exact(struct peer *p, const char *model);
 void peer_close(struct peer *p);
 /* n tokens from position `from`; picks after each; their logits stay in the model. */
 void peer_step(struct peer *p, const uint32_t *tok, uint32_t n, uint32_t from, uint32_t *next);

@@ -339,20 +339,26 @@ static void timeline_is_busy(void)
     free(tsv);
 }
 
+/* The script of a figure of the edited store has these words. */
+static void draws(const char *db, const char *sql, const char *figure, const char *words)
+{
+    char *gp;
+
+    edit(db, sql);
+    gp = drawn(db, figure, "gp");
+    CU_ASSERT_PTR_NOT_NULL(strstr(gp, words));
+    free(gp);
+}
+
 /* The pair of memory managers whose requests wait most for memory. */
 static void memory_is_under_pressure(void)
 {
     static const char *const first[] = {"array LABEL[2] = ['static", "array LABEL[2] = ['continuous"};
-    char sql[100], *gp;
+    char sql[100];
 
     for (int i = 0; i < 2; i++) {
-        const char *db = one_rate(ALL, 4);
-
         snprintf(sql, sizeof sql, "UPDATE steps SET wait_no_kv = 50 * (run_id IN (%d, %d))", 2 * i + 1, 2 * i + 2);
-        edit(db, sql);
-        gp = drawn(db, "memory", "gp");
-        CU_ASSERT_PTR_NOT_NULL(strstr(gp, first[i]));
-        free(gp);
+        draws(one_rate(ALL, 4), sql, "memory", first[i]);
     }
 }
 
@@ -360,17 +366,12 @@ static void memory_is_under_pressure(void)
 static void a_draw_keeps_the_order(void)
 {
     static const char *const left[] = {"LABEL[2] = ['contig", "LABEL[2] = ['paged"};
-    char sql[200], *gp;
+    char sql[200];
 
     for (int i = 0; i < 2; i++) {
-        const char *db = one_rate(ALL, 2);
-
-        snprintf(sql, sizeof sql, "UPDATE runs SET window_start_ns = 0, window_end_ns = 1000000000, window_output_tokens = "
-                 "iif(run_id = 1, 1000, %d)", i ? 980 : 995);
-        edit(db, sql);
-        gp = drawn(db, "timeline", "gp");
-        CU_ASSERT_PTR_NOT_NULL(strstr(gp, left[i]));
-        free(gp);
+        snprintf(sql, sizeof sql, "UPDATE runs SET window_start_ns = 0, window_end_ns = 1000000000, "
+                 "window_output_tokens = iif(run_id = 1, 1000, %d)", i ? 980 : 995);
+        draws(one_rate(ALL, 2), sql, "timeline", left[i]);
     }
 }
 

@@ -56,7 +56,7 @@ static const uint8_t *gather_tile(const struct attend *a, uint32_t seq, uint32_t
 }
 
 struct chunk attend_chunk(const struct attend *a, uint32_t seq, uint32_t head, uint32_t chunk,
-                              uint32_t end, uint8_t *scratch)
+                          uint32_t end, uint8_t *scratch)
 {
     const struct batch *b = a->b;
     uint32_t p0 = chunk * ATTEND_CHUNK, bt = b->block_tokens[seq];

@@ -52,7 +52,7 @@ cpu_work attend_many;                      /* units of a prompt */
 
 /* Strip s of a float tile: a pool tile's K, from there or widened (b), and its scales. */
 static inline void take_k(const struct attend *a, struct ftile *t, uint32_t s, const uint8_t *tile,
-                   const void *b)
+                          const void *b)
 {
     t->b[s] = b;
     t->scale[s] = tile_scales(&a->lay, tile);

@@ -83,8 +83,8 @@ static void many_chunk(const struct attend *a, const struct unit *u, uint32_t c,
         scale_row(a, &k, s);
     }
     values_many(a, &k, r, r0, rows);
-    attend_fold(a, r->acc + (size_t)r0 * a->hd, r->m + r0, r->l + r0, r->part + (size_t)r0 * a->hd, r->pm + r0, r->pl + r0,
-         rows - r0, c == 0);
+    attend_fold(a, r->acc + (size_t)r0 * a->hd, r->m + r0, r->l + r0, r->part + (size_t)r0 * a->hd, r->pm + r0,
+                r->pl + r0, rows - r0, c == 0);
 }
 
 void attend_many(void *arg, int thread, uint32_t i0, uint32_t i1)
